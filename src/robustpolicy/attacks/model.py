@@ -1,0 +1,103 @@
+"""A model as attacks see it: frozen, in eval mode, in full precision, and counted."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from robustpolicy.attacks.losses import AttackLoss
+from robustpolicy.errors import UserError
+
+
+class AttackedModel:
+    """Context in which a model is attacked; leaves the model as it was.
+
+    While entered: eval mode, parameters frozen (a gradient of inputs alone is a third cheaper),
+    gradients enabled whatever the caller set, TF32 off. Entering it again is free, so an attack
+    may enter a model that its caller has entered already.
+
+    Attributes:
+        forwards: samples sent through the model.
+        gradients: samples whose input gradient was computed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.module = model
+        self.forwards = 0
+        self.gradients = 0
+        self._depth = 0
+        self._stack = ExitStack()
+
+    @classmethod
+    def of(cls, model: nn.Module | AttackedModel) -> AttackedModel:
+        """The model itself if it is wrapped already, else a new wrapper."""
+        return model if isinstance(model, AttackedModel) else cls(model)
+
+    def __enter__(self) -> AttackedModel:
+        """Freeze the model."""
+        self._depth += 1
+        if self._depth > 1:
+            return self
+        modes = [(module, module.training) for module in self.module.modules()]
+        grads = [(p, p.requires_grad) for p in self.module.parameters()]
+        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+        def restore() -> None:
+            for module, training in modes:
+                module.training = training  # not .train(): modules may be in different modes
+            for parameter, wanted in grads:
+                parameter.requires_grad_(wanted)
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+
+        self._stack.callback(restore)
+        self._stack.enter_context(torch.inference_mode(False))
+        self._stack.enter_context(torch.enable_grad())
+        self.module.eval()
+        for parameter, _ in grads:
+            parameter.requires_grad_(False)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Restore the model."""
+        self._depth -= 1
+        if self._depth == 0:
+            self._stack.pop_all().close()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of a batch, shape (B, C), without a graph."""
+        self.forwards += len(x)
+        with torch.no_grad():
+            return self.module(x)
+
+    def gradient(self, x: Tensor, y: Tensor, loss: AttackLoss) -> tuple[Tensor, Tensor]:
+        """Gradient of the loss with respect to the inputs, and the logits.
+
+        Args:
+            x: inputs, shape (B, ...).
+            y: labels, shape (B,).
+            loss: gives one value a sample.
+
+        Raises:
+            UserError: the output does not depend on the input in a way that autograd can follow.
+        """
+        self.forwards += len(x)
+        self.gradients += len(x)
+        x = x.detach().requires_grad_()
+        logits = self.module(x)
+        if not logits.requires_grad:
+            raise UserError(
+                "the model's output carries no gradient with respect to its input (does it run "
+                "under no_grad, or detach?); gradient attacks need one"
+            )
+        # Each sample's loss depends on its own input alone, so the sum has every gradient.
+        (gradient,) = torch.autograd.grad(loss(logits, y).sum(), x)
+        return gradient, logits.detach()

@@ -1,0 +1,134 @@
+"""Projected gradient descent (Madry et al. 2018), with restarts and any loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from robustpolicy.attacks.losses import AttackLoss, get_attack_loss
+from robustpolicy.attacks.model import AttackedModel
+from robustpolicy.attacks.noise import keyed_uniform
+from robustpolicy.attacks.threat import Threat
+from robustpolicy.errors import UserError
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Steps along the sign of the gradient, each followed by a projection.
+
+    A sample leaves once it is misclassified, with the iterate that did it. Its random start is
+    keyed by (seed, index, restart), so the others' outcomes do not depend on its leaving.
+
+    Attributes:
+        steps: gradient steps of each restart.
+        step_size: length of a step, in units of the input range.
+        random_start: begin at a uniform draw from the ball; else at the input itself.
+        restarts: independent tries; more than one needs a random start.
+        loss: what it raises: a name of ``ATTACK_LOSSES`` or a function (logits, labels) -> (B,).
+        early_exit: let fooled samples leave. Off, all take every step (for tests and timing) and
+            the result is the same up to the rounding that the composition of a batch causes.
+    """
+
+    steps: int = 40
+    step_size: float = 0.01
+    random_start: bool = True
+    restarts: int = 1
+    loss: str | AttackLoss = "ce"
+    early_exit: bool = True
+
+    name: ClassVar[str] = "pgd"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"steps is {self.steps}; give at least 1")
+        if not 0 < self.step_size < float("inf"):
+            raise UserError(f"step_size is {self.step_size:g}; give a length > 0, such as 0.01")
+        if self.restarts < 1:
+            raise UserError(f"restarts is {self.restarts}; give at least 1")
+        if self.restarts > 1 and not self.random_start:
+            raise UserError("restarts without a random start repeat each other; use one of the two")
+
+    def __call__(
+        self,
+        model: nn.Module | AttackedModel,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        seed: int = 0,
+        indices: Tensor | None = None,
+    ) -> Tensor:
+        """Adversarial examples, the shape of ``x``.
+
+        Args:
+            model: classifier of inputs in the threat's range.
+            x: inputs, shape (B, ...).
+            y: labels, int64, shape (B,).
+            threat: ball and range.
+            seed: seed of the random starts.
+            indices: index of each sample in its data set, shape (B,); 0 ... B-1 if None.
+        """
+        if indices is None:
+            indices = torch.arange(len(x))
+        with AttackedModel.of(model) as attacked:
+            x = x.clone()  # an inference tensor cannot take part in autograd
+            y = y.clone()
+            best = x.clone()
+            left = torch.arange(len(x), device=x.device)  # samples not fooled yet
+            for restart in range(self.restarts):
+                if len(left) == 0:
+                    break
+                start = indices[left.to(indices.device)]
+                adversarial, fooled = self._try(
+                    attacked, x[left], y[left], threat, start, seed, restart
+                )
+                # Unfooled samples keep the last iterate: the contract promises an attempt.
+                best[left] = adversarial
+                left = left[~fooled]
+            return best
+
+    def _try(
+        self,
+        model: AttackedModel,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        indices: Tensor,
+        seed: int,
+        restart: int,
+    ) -> tuple[Tensor, Tensor]:
+        """One restart: the examples and which of them are misclassified."""
+        loss = get_attack_loss(self.loss)
+        result = x.clone()
+        fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        left = torch.arange(len(x), device=x.device)
+        current = x
+        if self.random_start:
+            noise = keyed_uniform(x, indices, seed, "start", restart)
+            current = threat.project(x + threat.epsilon * noise, x)
+        for step in range(self.steps + 1):
+            last = step == self.steps
+            if last:
+                logits = model.logits(current)
+            else:
+                gradient, logits = model.gradient(current, y, loss)
+            wrong = logits.argmax(1) != y
+            # Record the first iterate that fools, even if the sample does not leave.
+            new = wrong & ~fooled[left]
+            result[left[new]] = current[new]
+            fooled[left[new]] = True
+            if last:
+                rest = ~fooled[left]
+                result[left[rest]] = current[rest]
+                break
+            if self.early_exit and bool(new.any()):
+                keep = ~new
+                left, y, x = left[keep], y[keep], x[keep]
+                current, gradient = current[keep], gradient[keep]
+                if len(left) == 0:
+                    break
+            current = threat.project(current + self.step_size * gradient.sign(), x)
+        return result, fooled

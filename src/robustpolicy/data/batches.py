@@ -1,0 +1,111 @@
+"""Splits and batches: the whole set on the device as uint8, batches made there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustpolicy.data.datasets import Dataset
+from robustpolicy.randomness import derive_seed
+
+#: Pixels of zero padding before a random crop.
+PADDING = 4
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split: uint8 (N, C, H, W) and int64 (N,), on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        """The same split on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor) -> Split:
+        """The samples at these indices, in this order."""
+        indices = indices.to(self.labels.device)
+        return Split(self.images[indices], self.labels[indices])
+
+    def inputs(self) -> Tensor:
+        """All images as float32 in [0, 1]."""
+        return to_float(self.images)
+
+
+def splits(dataset: Dataset, protocol: str, validation: float) -> tuple[Split, Split]:
+    """The split to train on and the split that the stage switch watches.
+
+    ``"paper"`` trains on all of train and watches test. ``"standard"`` holds a share
+    ``validation`` out of train, the same samples for every seed, and watches that.
+    """
+    train = Split(dataset.train_images, dataset.train_labels)
+    if protocol == "paper":
+        return train, Split(dataset.test_images, dataset.test_labels)
+    generator = torch.Generator().manual_seed(derive_seed(dataset.source.name, "validation"))
+    order = torch.randperm(len(train), generator=generator)
+    held_out = max(1, round(validation * len(train)))
+    return train.take(order[held_out:]), train.take(order[:held_out])
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1], channels last (the fastest layout on CPU and GPU)."""
+    # One channel is both layouts at once; saying so keeps convolutions on the fast path.
+    return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def epoch_batches(
+    split: Split,
+    batch_size: int,
+    order_seed: int,
+    *,
+    start: int = 0,
+    augmentation: str = "none",
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of one epoch in an order that depends on ``order_seed`` only.
+
+    Args:
+        split: what to train on.
+        batch_size: samples a batch; the last may be smaller.
+        order_seed: seed of the order.
+        start: first batch to give, to go on within an epoch.
+        augmentation: ``"none"`` or ``"crop-flip"``.
+        generator: source of the augmentation, on the split's device.
+
+    Yields:
+        Images, float32 in [0, 1], shape (B, C, H, W), and labels, int64, shape (B,).
+    """
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(order_seed))
+    order = order.to(split.labels.device)
+    for first in range(start * batch_size, len(split), batch_size):
+        chosen = order[first : first + batch_size]
+        images = split.images[chosen]
+        if augmentation == "crop-flip":
+            images = crop_flip(images, generator)
+        yield to_float(images), split.labels[chosen]
+
+
+def crop_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Random crops after zero padding, and random horizontal flips, each image its own.
+
+    Args:
+        images: uint8, shape (B, C, H, W).
+        generator: source of the randomness, on the device of the images.
+    """
+    n, _, height, width = images.shape
+    draw = {"generator": generator, "device": images.device}
+    top, left = torch.randint(2 * PADDING + 1, (2, n), **draw)  # type: ignore[call-overload]
+    flip = torch.rand(n, **draw) < 0.5  # type: ignore[arg-type]
+    padded = F.pad(images, (PADDING,) * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 9, 9, H, W), a view
+    crops = windows[torch.arange(n, device=images.device), :, top, left]
+    return torch.where(flip[:, None, None, None], crops.flip(3), crops)

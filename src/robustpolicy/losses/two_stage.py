@@ -1,0 +1,128 @@
+"""The paper's two-stage loss: warm up with Eq. 12, then Eq. 4, never back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from robustpolicy.errors import UserError
+from robustpolicy.losses.modules import (
+    AlternativeLoss,
+    PolicyLoss,
+    RewardFunction,
+)
+
+#: What the first stage trains: Eq. 12, cross-entropy, or nothing (Eq. 4 from the first step).
+WARMUPS = ("alternative", "cross-entropy", "none")
+
+
+class TwoStageLoss(nn.Module):
+    """Two-stage policy training in anybody's loop: call it like a loss, tell it the accuracy.
+
+    Stage 1 is the warm-up (Eq. 12 with sampled actions and ``warmup_penalty``). When the accuracy
+    given to :meth:`observe` exceeds ``threshold``, stage 2 begins and never ends: Eq. 4 with
+    greedy actions and ``penalty``. The stage is part of the ``state_dict``.
+
+    Args:
+        penalty: lambda_2, the penalty of Eq. 4; a number, or one per true class, shape (C,).
+        warmup_penalty: lambda_1, the penalty of Eq. 12; likewise.
+        reward: reward of a correct action in both stages.
+        threshold: accuracy in [0, 1) above which stage 2 begins (the paper: 0.8).
+        warmup: ``"alternative"`` (Eq. 12), ``"cross-entropy"`` or ``"none"`` (the ablations of
+            Table 4: with ``"none"`` stage 2 begins at once).
+        actions: actions of stage 2; ``"greedy"`` in the paper.
+        warmup_actions: actions of stage 1; ``"sampled"`` in the paper.
+        reward_fn: ``reward_fn(inputs, labels) -> (B, C)`` instead of reward and penalties.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        generator: source of the draws of sampled actions; the global one if None.
+        validate: look at every value of each call (waits for the device).
+
+    Raises:
+        UserError: a negative amount, both zero, an unknown name, a threshold outside [0, 1).
+
+    Example:
+        >>> loss_fn = TwoStageLoss(penalty=1.5, warmup_penalty=0.75)
+        >>> loss_fn.stage, loss_fn.observe(0.81), loss_fn.stage
+        (1, True, 2)
+    """
+
+    def __init__(
+        self,
+        penalty: float | Sequence[float] | Tensor = 1.5,
+        warmup_penalty: float | Sequence[float] | Tensor = 0.75,
+        reward: float | Sequence[float] | Tensor = 1.0,
+        *,
+        threshold: float = 0.8,
+        warmup: str = "alternative",
+        actions: str = "greedy",
+        warmup_actions: str = "sampled",
+        reward_fn: RewardFunction | None = None,
+        reduction: str = "mean",
+        generator: torch.Generator | None = None,
+        validate: bool = False,
+    ) -> None:
+        super().__init__()
+        if warmup not in WARMUPS:
+            raise UserError(f"warmup is {warmup!r}; choose one of {', '.join(WARMUPS)}")
+        if not 0 <= threshold < 1:
+            raise UserError(f"threshold is {threshold:g}; give an accuracy in [0, 1), such as 0.8")
+        self.threshold = threshold
+        self.reduction = reduction
+        self.stage = 2 if warmup == "none" else 1
+        self.policy = PolicyLoss(
+            penalty,
+            reward,
+            actions=actions,
+            reward_fn=reward_fn,
+            reduction=reduction,
+            generator=generator,
+            validate=validate,
+        )
+        self.warmup = AlternativeLoss(
+            warmup_penalty,
+            reward,
+            actions=warmup_actions,
+            reward_fn=reward_fn,
+            reduction=reduction,
+            generator=generator,
+            validate=validate,
+        )
+        self.cross_entropy = warmup == "cross-entropy"
+
+    def forward(self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None) -> Tensor:
+        """Loss of a batch in the present stage; arguments as in :meth:`PolicyLoss.forward`."""
+        if self.stage == 1 and self.cross_entropy:
+            if labels is None:
+                raise UserError("labels is None; a cross-entropy warm-up needs labels")
+            return nn.functional.cross_entropy(logits, labels, reduction=self.reduction)
+        return (self.policy if self.stage == 2 else self.warmup)(logits, labels, inputs)
+
+    def observe(self, accuracy: float) -> bool:
+        """Take note of an accuracy in [0, 1], at the end of an epoch.
+
+        Returns:
+            True where this accuracy begins stage 2, False in every other case.
+
+        Raises:
+            UserError: an accuracy outside [0, 1] (percent, or NaN).
+        """
+        if not 0 <= accuracy <= 1:
+            raise UserError(f"accuracy is {accuracy:g}; give a fraction in [0, 1], not percent")
+        if self.stage == 2 or accuracy <= self.threshold:
+            return False
+        self.stage = 2
+        return True
+
+    def get_extra_state(self) -> Tensor:
+        """The stage, as a tensor so that ``torch.load(weights_only=True)`` takes it."""
+        return torch.tensor(self.stage)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the stage from a ``state_dict``."""
+        self.stage = int(state)
+
+    def extra_repr(self) -> str:
+        """Settings shown by ``print(module)``."""
+        return f"stage={self.stage}, threshold={self.threshold:g}"

@@ -1,0 +1,78 @@
+"""Where a run takes place: versions, hardware, device, threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robustpolicy.errors import UserError
+from robustpolicy.version import __version__
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+#: What must be equal for a resumed run to be bit-identical to an undisturbed one.
+DECISIVE = ("machine", "cpu", "device", "torch", "robustpolicy", "threads")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; ``"auto"`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: an unknown name, or a device that this machine lacks.
+    """
+    kind = name.split(":")[0]
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
+    if name == "auto":
+        return torch.device(next(k for k in ("cuda", "mps", "cpu") if there[k]))
+    if kind not in there:
+        raise UserError(f"unknown device {name!r}; choose one of {', '.join(DEVICES)}")
+    if not there[kind]:
+        raise UserError(f"this machine has no {kind} device that torch can use; use --device cpu")
+    return torch.device(name)
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware, as plain data for run folders and results."""
+    return {
+        "robustpolicy": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "machine": platform.node(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
+def public_environment(environment: dict[str, Any]) -> dict[str, Any]:
+    """The same without the machine's own name: for results that are published."""
+    return {key: value for key, value in environment.items() if key != "machine"}
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed since a run began that can change its numbers, in words."""
+    return [
+        f"{key} {before.get(key)} -> {now[key]}" for key in DECISIVE if before.get(key) != now[key]
+    ]
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

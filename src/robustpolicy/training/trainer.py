@@ -1,0 +1,254 @@
+"""The training loop: recipe in, run folder out, resumable to the bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustpolicy.data import Split, epoch_batches, load_dataset, splits, to_float
+from robustpolicy.errors import UserError
+from robustpolicy.losses import TwoStageLoss
+from robustpolicy.randomness import derive_seed
+from robustpolicy.training.environment import changes, describe_environment, resolve_device
+from robustpolicy.training.files import write_json
+from robustpolicy.training.monitor import Monitor
+from robustpolicy.training.recipe import CrossEntropy, Recipe
+from robustpolicy.training.run import Run, build_recipe_model
+from robustpolicy.training.signals import Interrupted, StopRequests
+
+
+def train(
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    data_dirs: Sequence[str | Path] = (),
+    device: str = "auto",
+    monitor: Monitor | None = None,
+) -> Run:
+    """Train a recipe in a run folder, or go on where it stopped.
+
+    On a CPU, a run that was killed and resumed ends bit-identical to an undisturbed one on the
+    same machine, with the same versions and thread count; a change of these is warned of.
+
+    Args:
+        recipe: what to train; see :data:`robustpolicy.training.RECIPES`.
+        output: the run folder; made if need be.
+        data_dirs: folders to look for the data in first.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        monitor: is told of every step and epoch.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: bad input, missing data, a folder with a different run, a full disk, or a
+            training that diverged.
+        Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
+    """
+    monitor = monitor or Monitor()
+    where = resolve_device(device)
+    dataset = load_dataset(recipe.dataset, data_dirs)
+    run = Run.create(output, recipe)
+    if run.done:
+        return run
+    with run.lock(), torch.random.fork_rng(), StopRequests() as stop:
+        state = State(recipe, where)
+        _resume(run, state, monitor)
+        train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
+        train_split, watched = train_split.to(where), watched.to(where)
+        monitor.start(recipe, state.epoch, -(-len(train_split) // recipe.batch_size))
+        while state.epoch < recipe.epochs:
+            _train_epoch(state, train_split, run, stop, monitor)
+            accuracy = accuracy_of(state.model, watched)
+            record = state.end_epoch(accuracy, len(train_split))
+            run.save_checkpoint(state.state_dict())
+            monitor.epoch(record)
+        run.finish(state.model)
+    return run
+
+
+class State:
+    """Everything that changes while a recipe trains, and can be saved and restored.
+
+    Attributes:
+        epoch: epochs that are complete.
+        step: steps done of the present epoch.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        # The global generator is forked around training, so models with dropout resume too.
+        torch.manual_seed(derive_seed(recipe.seed, "weights"))
+        self.recipe = recipe
+        self.device = device
+        self.model = build_recipe_model(recipe).to(device, memory_format=torch.channels_last)
+        self.generator = torch.Generator(device).manual_seed(derive_seed(recipe.seed, "noise"))
+        self.loss = build_loss(recipe, self.generator).to(device)
+        sgd = recipe.optimizer
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=sgd.learning_rate,
+            momentum=sgd.momentum,
+            weight_decay=sgd.weight_decay,
+        )
+        self.epoch = 0
+        self.step = 0
+        # Sums over the epoch stay on the device: reading them at each step would wait for it.
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def stage(self) -> int | None:
+        """Stage of a two-stage loss, else None."""
+        return self.loss.stage if isinstance(self.loss, TwoStageLoss) else None
+
+    def end_epoch(self, accuracy: float, samples: int) -> dict[str, Any]:
+        """Close an epoch: check it, record it, let the loss observe the watched accuracy.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        loss = float(self.loss_sum) / samples
+        record: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "loss": loss,
+            "train_accuracy": int(self.correct) / samples,
+            "watched_accuracy": accuracy,
+            "learning_rate": self.recipe.optimizer.rate(self.epoch),
+            "seconds": round(self.seconds, 3),
+        }
+        if self.stage is not None:
+            record["stage"] = self.stage
+        if loss != loss or abs(loss) == float("inf"):
+            raise UserError(
+                f"training diverged: the loss of epoch {self.epoch + 1} is {loss}. The checkpoint "
+                f"of epoch {self.epoch} is kept; try a lower --learning-rate"
+            )
+        if isinstance(self.loss, TwoStageLoss):
+            self.loss.observe(accuracy)
+        self.history.append(record)
+        self.epoch += 1
+        self.step = 0
+        self.loss_sum.zero_()
+        self.correct.zero_()
+        self.seconds = 0.0
+        return record
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data and tensors, loadable with ``weights_only=True``."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loss": self.loss.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "correct": self.correct,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore everything from :meth:`state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loss.load_state_dict(state["loss"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global_generator"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.loss_sum.copy_(state["loss_sum"])
+        self.correct.copy_(state["correct"])
+        self.seconds, self.history = state["seconds"], state["history"]
+
+
+def build_loss(recipe: Recipe, generator: torch.Generator | None = None) -> nn.Module:
+    """The training loss of a recipe."""
+    loss = recipe.loss
+    if isinstance(loss, CrossEntropy):
+        return nn.CrossEntropyLoss()
+    return TwoStageLoss(
+        loss.penalty,
+        loss.warmup_penalty,
+        loss.reward,
+        threshold=loss.threshold,
+        warmup=loss.warmup,
+        actions=loss.actions,
+        warmup_actions=loss.warmup_actions,
+        generator=generator,
+    )
+
+
+def accuracy_of(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
+    """Share of a split that a model classifies correctly, in eval mode; restores the mode."""
+    training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    with torch.inference_mode():
+        for first in range(0, len(split), batch_size):
+            images = to_float(split.images[first : first + batch_size])
+            labels = split.labels[first : first + batch_size]
+            correct += (model(images).argmax(1) == labels).sum()
+    model.train(training)
+    return int(correct) / len(split)
+
+
+def _resume(run: Run, state: State, monitor: Monitor) -> None:
+    """Restore the checkpoint, if there is one; say so if the environment has changed."""
+    environment = describe_environment(state.device)
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None:
+        write_json(run.path / "environment.json", environment)
+        return
+    changed = changes(run.environment(), environment)
+    if changed:
+        monitor.warn(
+            f"{run.path} was begun elsewhere ({'; '.join(changed)}): it goes on, but its numbers "
+            "can differ in the last digits from an undisturbed run"
+        )
+    state.load_state_dict(checkpoint)
+
+
+def _train_epoch(
+    state: State, split: Split, run: Run, stop: StopRequests, monitor: Monitor
+) -> None:
+    """The hot loop: one epoch from ``state.step`` on; nothing in it waits for the device."""
+    recipe, model, loss_fn, optimizer = state.recipe, state.model, state.loss, state.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.optimizer.rate(state.epoch)
+    batches = epoch_batches(
+        split,
+        recipe.batch_size,
+        derive_seed(recipe.seed, "order", state.epoch),
+        start=state.step,
+        augmentation=recipe.augmentation,
+        generator=state.generator,
+    )
+    model.train()
+    begun = time.perf_counter()
+    for images, labels in batches:
+        logits: Tensor = model(images)
+        loss: Tensor = loss_fn(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        state.loss_sum += loss.detach() * len(labels)
+        state.correct += (logits.detach().argmax(1) == labels).sum()
+        state.step += 1
+        monitor.step()
+        if stop.requested is not None:
+            state.seconds += time.perf_counter() - begun
+            run.save_checkpoint(state.state_dict())
+            raise Interrupted(
+                f"stopped in epoch {state.epoch + 1} of {recipe.epochs} after step {state.step}; "
+                f"the checkpoint is in {run.path}, the same command goes on from there",
+                stop.requested,
+            )
+    state.seconds += time.perf_counter() - begun
