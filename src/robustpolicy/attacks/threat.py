@@ -33,7 +33,9 @@ class Threat:
         if not self.low < self.high:
             raise UserError(f"the input range [{self.low:g}, {self.high:g}] is empty")
         if not 0 < self.epsilon < float("inf"):
-            raise UserError(f"epsilon is {self.epsilon:g}; give a radius > 0, such as 0.1 or 0.03137")
+            raise UserError(
+                f"epsilon is {self.epsilon:g}; give a radius > 0, such as 0.1 or 0.03137"
+            )
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Nearest point to ``x_adv`` inside the ball around ``x`` and inside the range."""

@@ -102,10 +102,10 @@ def crop_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
         generator: source of the randomness, on the device of the images.
     """
     n, _, height, width = images.shape
-    draw = {"generator": generator, "device": images.device}
-    top, left = torch.randint(2 * PADDING + 1, (2, n), **draw)  # type: ignore[call-overload]
-    flip = torch.rand(n, **draw) < 0.5  # type: ignore[arg-type]
+    where = images.device
+    top, left = torch.randint(2 * PADDING + 1, (2, n), generator=generator, device=where)
+    flip = torch.rand(n, generator=generator, device=where) < 0.5
     padded = F.pad(images, (PADDING,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 9, 9, H, W), a view
-    crops = windows[torch.arange(n, device=images.device), :, top, left]
+    crops = windows[torch.arange(n, device=where), :, top, left]
     return torch.where(flip[:, None, None, None], crops.flip(3), crops)

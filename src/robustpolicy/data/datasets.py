@@ -108,7 +108,7 @@ def _cached(source: Source, found: Found) -> Arrays:
     path = cache_dir() / "decoded" / f"{source.name}-{key}.safetensors"
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if (file.metadata() or {}).get("sha256") == _digest(arrays):
                 return arrays
     except (OSError, SafetensorError):

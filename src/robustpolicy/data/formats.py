@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from typing import Any
 
@@ -21,13 +22,13 @@ def decode_idx(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         UserError: a header that is not idx, or fewer or more bytes than it announces.
     """
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] != 8 or data[3] not in (1, 3):
-        raise UserError(f"{name} is not an idx file of unsigned bytes; fetch it again")
-    rank = data[3]
+    rank = data[3] if len(data) >= 4 else 0
     header = 4 + 4 * rank
+    if data[:3] != b"\0\0\x08" or rank not in (1, 3) or len(data) < header:
+        raise UserError(f"{name} is not an idx file of unsigned bytes; fetch it again")
     shape = tuple(int(n) for n in np.frombuffer(data[4:header], dtype=">u4"))
-    size = int(np.prod(shape))
-    if len(shape) != rank or len(data) != header + size:
+    size = math.prod(shape)
+    if len(data) != header + size:
         raise UserError(
             f"{name} holds {len(data)} bytes, its header announces {header + size}; fetch it again"
         )

@@ -154,7 +154,16 @@ def evaluate(
                 continue
             name = _unused_name(attack.name, results)
             results[name] = _evaluate_attack(
-                attacked, attack, name, x, y, clean.robust, threat, seed, indices, batch_size,
+                attacked,
+                attack,
+                name,
+                x,
+                y,
+                clean.robust,
+                threat,
+                seed,
+                indices,
+                batch_size,
                 progress,
             )
     return Evaluation(threat, seed, results)
@@ -167,7 +176,7 @@ def _evaluate_clean(
     correct = []
     for first in range(0, len(x), batch_size):
         labels = y[first : first + batch_size]
-        logits = model.logits(x[first : first + batch_size])
+        logits = _first_logits(model, x[first : first + batch_size])
         check_shapes(logits, labels)
         check_values(logits, labels)
         correct.append(logits.argmax(1) == labels)
@@ -175,6 +184,21 @@ def _evaluate_clean(
             progress("clean", min(first + batch_size, len(x)), len(x))
     robust = torch.cat(correct).cpu()
     return AttackResult("clean", robust, {}, time.perf_counter() - begun, len(x), 0)
+
+
+def _first_logits(model: AttackedModel, x: Tensor) -> Tensor:
+    """Logits of a model that may not fit the data."""
+    try:
+        logits = model.logits(x)
+    except (RuntimeError, TypeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"the model cannot take a batch of shape {tuple(x.shape)}: {detail}; is it made for "
+            "this data set?"
+        ) from None
+    if not isinstance(logits, Tensor):
+        raise UserError(f"the model returns {type(logits).__name__}; it must return logits (B, C)")
+    return logits
 
 
 def _evaluate_attack(
@@ -240,8 +264,9 @@ def _unused_name(name: str, results: dict[str, AttackResult]) -> str:
 
 
 def _config(attack: Any) -> dict[str, Any]:
-    config = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
+    fields = dataclasses.fields(attack) if dataclasses.is_dataclass(attack) else ()
+    values = {field.name: getattr(attack, field.name) for field in fields}
     return {
         key: getattr(value, "__name__", str(value)) if callable(value) else value
-        for key, value in config.items()
+        for key, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""Which samples are evaluated: a seeded random draw, or named indices; never the head by accident."""
+"""Which samples are evaluated: all, a seeded random draw, or named indices."""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ class RewardLoss(nn.Module):
         self.generator = generator
         self.validate = validate
 
-    def forward(self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None
+    ) -> Tensor:
         """Loss of a batch: a scalar, or (B,) with ``reduction="none"``.
 
         Args:
@@ -89,7 +91,9 @@ class RewardLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings shown by ``print(module)``."""
-        return f"actions={self.actions}, reward={self._get('reward')}, penalty={self._get('penalty')}"
+        return (
+            f"actions={self.actions}, reward={self._get('reward')}, penalty={self._get('penalty')}"
+        )
 
     def _get(self, name: str) -> Amount:
         return self._amounts[name] if name in self._amounts else getattr(self, f"_{name}")

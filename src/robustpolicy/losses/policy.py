@@ -148,12 +148,12 @@ def _take(logits: Tensor, actions: str, generator: torch.Generator | None) -> Te
 
 
 def _argmax(logits: Tensor) -> Tensor:
-    """argmax over classes, which torch does not vectorise on the CPU where there are many."""
+    """Argmax over classes, which torch does not vectorise on the CPU where there are many."""
     classes = logits.shape[1]
     block = _block(classes) if classes >= 512 and logits.device.type == "cpu" else None
     if block is None:
         return logits.argmax(1)
-    rows = logits.unflatten(1, (-1, block))  # (B, C / block, block)
+    rows = logits.view(-1, classes // block, block)  # (B, C / block, block)
     column = rows.amax(1).argmax(1)  # the maximum over rows is vectorised
     row = rows.gather(2, column[:, None, None].expand(-1, rows.shape[1], 1))[:, :, 0].argmax(1)
     return row * block + column
@@ -181,9 +181,7 @@ def _outcome(
     return a == labels, _by_label(reward, labels, logits), _by_label(penalty, labels, logits)
 
 
-def _pick(
-    condition: Tensor, yes: float | Tensor, no: float | Tensor, dtype: torch.dtype
-) -> Tensor:
+def _pick(condition: Tensor, yes: float | Tensor, no: float | Tensor, dtype: torch.dtype) -> Tensor:
     """torch.where that keeps ``dtype``: of two numbers, it would make the default dtype."""
     if isinstance(yes, Tensor) or isinstance(no, Tensor) or dtype == torch.get_default_dtype():
         return torch.where(condition, yes, no)

@@ -91,7 +91,9 @@ class TwoStageLoss(nn.Module):
         )
         self.cross_entropy = warmup == "cross-entropy"
 
-    def forward(self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None
+    ) -> Tensor:
         """Loss of a batch in the present stage; arguments as in :meth:`PolicyLoss.forward`."""
         if self.stage == 1 and self.cross_entropy:
             if labels is None:

@@ -35,4 +35,4 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
     return MODELS[name](num_classes)
 
 
-__all__ = ["MODELS", "LeNet5", "Normalize", "ResNet18", "SmallCNN", "VGG13", "build_model"]
+__all__ = ["MODELS", "VGG13", "LeNet5", "Normalize", "ResNet18", "SmallCNN", "build_model"]

@@ -36,7 +36,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text))  # type: ignore[arg-type,return-value]
+    write_atomically(path, lambda temporary: temporary.write_text(text))  # type: ignore[arg-type]
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -10,7 +10,9 @@ from robustpolicy.training.recipe import CrossEntropy, Recipe, Sgd, TwoStage
 #: 128, no momentum, no weight decay, inputs as they are in [0, 1]. CIFAR-10 adds crops and flips,
 #: without which it does not reach the paper's clean accuracy. See docs/protocol.md.
 RECIPES: dict[str, Recipe] = {
-    "digits-ce": Recipe("digits", "lenet5", CrossEntropy(), Sgd(drops=(30,)), epochs=40, batch_size=16),
+    "digits-ce": Recipe(
+        "digits", "lenet5", CrossEntropy(), Sgd(drops=(30,)), epochs=40, batch_size=16
+    ),
     "digits-policy": Recipe(
         "digits", "lenet5", TwoStage(), Sgd(drops=(30,)), epochs=40, batch_size=16
     ),

@@ -117,7 +117,9 @@ class Run:
         Raises:
             UserError: no space; the former checkpoint stays.
         """
-        write_atomically(self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary))
+        write_atomically(
+            self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary)
+        )
         lines = [json.dumps(record) for record in state["history"]]
         write_text(self.path / "history.jsonl", "".join(line + "\n" for line in lines))
 
@@ -136,8 +138,8 @@ class Run:
         if not self.done:
             epochs = len(self.history())
             raise UserError(
-                f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on with "
-                f"`robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
+                f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on "
+                f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
             )
         model = build_recipe_model(self.recipe)
         load_weights(model, self.path / "weights.safetensors")

@@ -15,8 +15,12 @@ class Interrupted(Exception):
     """
 
     def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
+        super().__init__(message, signum)  # both, so that it survives pickling
         self.signum = signum
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
 
 
 class StopRequests:

@@ -85,7 +85,9 @@ class State:
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         self.recipe = recipe
         self.device = device
-        self.model = build_recipe_model(recipe).to(device, memory_format=torch.channels_last)
+        # channels_last is the fastest layout on CPU and GPU; torch's types do not know it here.
+        self.model = build_recipe_model(recipe).to(device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator(device).manual_seed(derive_seed(recipe.seed, "noise"))
         self.loss = build_loss(recipe, self.generator).to(device)
         sgd = recipe.optimizer
@@ -237,7 +239,7 @@ def _train_epoch(
         logits: Tensor = model(images)
         loss: Tensor = loss_fn(logits, labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         state.loss_sum += loss.detach() * len(labels)
         state.correct += (logits.detach().argmax(1) == labels).sum()

@@ -1,0 +1,61 @@
+# Every target makes .venv itself; the second time that takes no time.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# The one path outside the project: exact copies of the data sets, where they lie beside it.
+ifneq ($(wildcard ../shared/data),)
+export ROBUSTPOLICY_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: help setup demo mnist test test-all lint format bench results readme clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv and install the package with its tools
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "robustpolicy needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 setup"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## the main job on embedded digits, about a minute
+	$(BIN)/robustpolicy demo
+
+mnist: $(STAMP) ## the same on MNIST, beside the paper's Table 3 (40 epochs; about 10 minutes)
+	$(BIN)/robustpolicy reproduce mnist
+
+# One thread a test process: more of them fight for the cores.
+test: export OMP_NUM_THREADS = 1
+test: $(STAMP) ## the tests, a few minutes on two cores
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "not slow"
+
+test-all: export OMP_NUM_THREADS = 1
+test-all: test ## the tests, then the long ones
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup -m slow
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## speed, as ratios against plain versions in the same run
+	$(BIN)/python benchmarks/loss.py
+	$(BIN)/python benchmarks/training.py
+
+results: $(STAMP) ## measure again what README and results/ show (about two hours of one core)
+	$(BIN)/robustpolicy reproduce mnist --seeds 3 --results results
+	$(BIN)/robustpolicy reproduce eq4-alone --seeds 3 --results results
+
+readme: $(STAMP) ## write README's tables from results/
+	$(BIN)/python docs/tables.py
+
+clean: ## remove .venv and caches, not runs or results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist

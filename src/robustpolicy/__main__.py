@@ -1,0 +1,8 @@
+"""``python -m robustpolicy``."""
+
+import sys
+
+from robustpolicy.cli import main
+
+if __name__ == "__main__":  # worker processes import this module too
+    sys.exit(main())

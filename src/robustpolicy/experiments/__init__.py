@@ -1,0 +1,1 @@
+"""Experiments: the paper's tables as data, and the sweep that runs their cells."""

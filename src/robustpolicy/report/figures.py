@@ -1,0 +1,86 @@
+"""Figures, drawn with matplotlib without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+#: Colour-blind safe (Okabe & Ito) and distinct in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def demo_figure(
+    histories: dict[str, list[dict[str, Any]]],
+    examples: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]],
+    epsilon: float,
+) -> Figure:
+    """Training curves above, adversarial examples below.
+
+    Args:
+        histories: label of a training -> its records, one an epoch.
+        examples: label of a training -> clean images and adversarial ones (N, C, H, W), the
+            labels and the predictions for the adversarial ones (N,).
+        epsilon: radius of the ball, for the caption.
+    """
+    count = len(next(iter(examples.values()))[0])
+    rows = 2 * len(examples)
+    figure = plt.figure(figsize=(1.15 * count, 3.4 + 1.25 * rows), layout="constrained")
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(3.4, 1.25 * rows)))
+    loss_axes, accuracy_axes = top.subplots(1, 2)
+    _curves(loss_axes, histories, "loss", "training loss", 1)
+    _curves(accuracy_axes, histories, "watched_accuracy", "accuracy on held-out samples, %", 100)
+    accuracy_axes.legend(frameon=False, fontsize=8)
+    axes = bottom.subplots(rows, count)
+    for block, (label, (clean, adversarial, labels, predictions)) in enumerate(examples.items()):
+        for column in range(count):
+            above, below = axes[2 * block, column], axes[2 * block + 1, column]
+            _image(above, clean[column])
+            _image(below, adversarial[column])
+            above.set_title(f"{int(labels[column])}", fontsize=9)
+            fooled = int(predictions[column]) != int(labels[column])
+            below.set_title(
+                f"{int(predictions[column])}{' wrong' if fooled else ''}",
+                fontsize=9,
+                color=COLOURS[1] if fooled else COLOURS[2],
+            )
+        axes[2 * block, 0].set_ylabel(f"{label}\nclean", fontsize=8)
+        axes[2 * block + 1, 0].set_ylabel(f"PGD\neps {epsilon:g}", fontsize=8)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save and close a figure."""
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _curves(
+    axes: Axes, histories: dict[str, list[dict[str, Any]]], key: str, title: str, scale: float
+) -> None:
+    for colour, (label, history) in zip(COLOURS, histories.items(), strict=False):
+        epochs = [record["epoch"] for record in history]
+        axes.plot(epochs, [scale * record[key] for record in history], color=colour, label=label)
+        switch = next((r["epoch"] for r in history if r.get("stage") == 2), None)
+        if switch is not None:
+            axes.axvline(switch - 0.5, color=colour, linestyle=":", linewidth=1)
+    axes.set_xlabel("epoch (dotted: second stage begins)", fontsize=8)
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelsize=8)
+
+
+def _image(axes: Axes, image: Tensor) -> None:
+    picture = image.permute(1, 2, 0).cpu().numpy()
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])

@@ -1,0 +1,176 @@
+"""Progress on standard error: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from robustpolicy.experiments.sweep import Cell, progress_of
+from robustpolicy.training.monitor import Monitor
+from robustpolicy.training.recipe import Recipe
+
+
+def _bars(unit: str) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+    )
+
+
+class TrainingMonitor(Monitor):
+    """A bar over all steps with epoch, stage, loss, accuracy and ETA; without a terminal, a line
+    an epoch.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._live = sys.stderr.isatty() and not quiet
+        self._quiet = quiet
+        self._bar = _bars("steps")
+        self._steps = 0
+        self._recipe: Recipe | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> TrainingMonitor:
+        """Nothing is drawn before training starts."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the terminal tidy."""
+        if self._task is not None:
+            self._bar.stop()
+
+    def start(self, recipe: Recipe, epoch: int, steps: int) -> None:
+        """Draw the bar."""
+        self._recipe, self._steps = recipe, steps
+        if self._live:
+            self._task = self._bar.add_task(
+                f"epoch {epoch + 1}/{recipe.epochs}",
+                total=recipe.epochs * steps,
+                completed=epoch * steps,
+                text="",
+            )
+            self._bar.start()
+        elif epoch and not self._quiet:
+            print(f"going on after epoch {epoch}", file=sys.stderr, flush=True)
+
+    def step(self) -> None:
+        """Advance the bar."""
+        if self._live:
+            self._bar.advance(self._task)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Show an epoch's numbers."""
+        assert self._recipe is not None
+        stage = f"stage {record['stage']}  " if "stage" in record else ""
+        text = (
+            f"{stage}loss {record['loss']:.4f}  accuracy {100 * record['watched_accuracy']:.2f} %"
+        )
+        epochs = self._recipe.epochs
+        if self._live:
+            following = min(record["epoch"] + 1, epochs)
+            self._bar.update(
+                self._task,
+                description=f"epoch {following}/{epochs}",
+                completed=record["epoch"] * self._steps,
+                text=text,
+            )
+        elif not self._quiet:
+            line = f"epoch {record['epoch']}/{epochs}  {text}  {record['seconds']:.1f} s"
+            print(line, file=sys.stderr, flush=True)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class EvaluationProgress:
+    """A bar an attack; without a terminal, a line an attack."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._live = sys.stderr.isatty() and not quiet
+        self._quiet = quiet
+        self._bar = _bars("samples")
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> EvaluationProgress:
+        """Begin drawing."""
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop drawing."""
+        self._bar.stop()
+
+    def __call__(self, attack: str, done: int, total: int) -> None:
+        """Show the progress of an attack."""
+        if self._live:
+            if attack not in self._tasks:
+                self._tasks[attack] = self._bar.add_task(attack, total=total, text="")
+            self._bar.update(self._tasks[attack], completed=done)
+        elif done == total and not self._quiet:
+            print(f"{attack}: {total} samples done", file=sys.stderr, flush=True)
+
+
+class SweepProgress:
+    """A bar a cell, read from the run folders; without a terminal, a line when a cell changes."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._cells = cells
+        self._live = sys.stderr.isatty()
+        self._bar = _bars("epochs")
+        self._begun = time.perf_counter()
+        self._said: dict[str, str] = {}
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> SweepProgress:
+        """Begin drawing."""
+        if self._live:
+            for cell in self._cells:
+                self._tasks[cell.name] = self._bar.add_task(
+                    cell.name, total=cell.recipe.epochs, text=""
+                )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Show the last state and stop drawing."""
+        self()
+        self._bar.stop()
+
+    def __call__(self) -> None:
+        """Read the run folders and show where each cell is."""
+        for cell in self._cells:
+            doing, epochs = progress_of(cell)
+            if self._live:
+                self._bar.update(self._tasks[cell.name], completed=epochs, text=doing)
+            elif self._said.get(cell.name) != doing:
+                self._said[cell.name] = doing
+                seconds = time.perf_counter() - self._begun
+                print(f"{seconds:6.0f} s  {cell.name}: {doing}", file=sys.stderr, flush=True)

@@ -1,0 +1,95 @@
+"""Tables: one description, printed to a terminal or as markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from robustpolicy.experiments.paper import Experiment, Printed
+from robustpolicy.experiments.results import summarise
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a heading and rows of text; ``notes`` stand below."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def markdown(self) -> str:
+        """The table in GitHub's markdown, numbers to the right, without the title."""
+        lines = [self.columns, ("---", *["---:"] * (len(self.columns) - 1)), *self.rows]
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return text + "".join(f"\n\n{note}" for note in self.notes)
+
+    def print(self) -> None:
+        """Print to standard output; colours only on a terminal."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left")
+        for number, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if number else "left")
+        for row in self.rows:
+            table.add_row(*row)
+        console = Console()
+        console.print(table)
+        for note in self.notes:
+            console.print(note, soft_wrap=True, highlight=False)
+
+
+def experiment_table(experiment: Experiment, results: dict[str, list[dict[str, Any]]]) -> Table:
+    """Our numbers over seeds, and the paper's below each row that has them. Percent."""
+    attacks = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD-40"}
+    rows: list[tuple[str, ...]] = []
+    n = 0
+    epsilon = None
+    for row in experiment.rows:
+        cells = results[row.key]
+        if not cells:
+            continue
+        n = cells[0]["evaluation"]["n"]
+        epsilon = cells[0]["evaluation"]["threat"]["epsilon"]
+        measured = [str(summarise(cells, attack) or "-") for attack in attacks]
+        rows.append((row.label, *measured, str(len(cells))))
+        if row.paper:
+            rows.append((f"{row.label}, paper", *_printed(row.paper), ""))
+    notes = [f"Percent of {n} test images; eps {epsilon}; PGD: 40 steps of 0.01, random start."]
+    if any(len(cells) > 1 for cells in results.values()):
+        notes.append("Mean over seeds (least to greatest).")
+    if experiment.reduced:
+        notes.append(f"Reduced: {experiment.reduced}.")
+    return Table(
+        experiment.title, ("training", *attacks.values(), "seeds"), tuple(rows), (" ".join(notes),)
+    )
+
+
+def evaluation_table(title: str, evaluation: dict[str, Any]) -> Table:
+    """Robust accuracy, 95 % interval and cost of each attack of one evaluation."""
+    rows = []
+    for name, result in evaluation["attacks"].items():
+        rows.append(_result_row(name, result, f"{result['seconds']:.1f}"))
+    if len(rows) > 1:
+        rows.append(_result_row("worst case", evaluation["worst_case"], ""))
+    threat = evaluation["threat"]
+    notes = (
+        f"{evaluation['n']} of {evaluation['dataset']}'s test images ({evaluation['samples']}); "
+        f"{threat['norm']} eps {threat['epsilon']:g} in [{threat['low']:g}, {threat['high']:g}]; "
+        "Wilson intervals.",
+    )
+    columns = ("attack", "robust accuracy %", "95 % interval", "seconds")
+    return Table(title, columns, tuple(rows), notes)
+
+
+def _result_row(name: str, result: dict[str, Any], seconds: str) -> tuple[str, ...]:
+    low, high = result["interval"]
+    accuracy = f"{100 * result['robust_accuracy']:.2f}"
+    return name, accuracy, f"{100 * low:.2f} to {100 * high:.2f}", seconds
+
+
+def _printed(paper: Printed) -> tuple[str, ...]:
+    values = (paper.clean, paper.fgsm, paper.pgd)
+    return tuple("-" if value is None else f"{value:.2f}" for value in values)

@@ -1,0 +1,48 @@
+"""Shapes and sizes of the models."""
+
+import pytest
+import torch
+
+from robustpolicy import UserError
+from robustpolicy.models import MODELS, LeNet5, Normalize, build_model
+
+TABLE = [
+    ("lenet5", (1, 28, 28), 61_706),
+    ("small-cnn", (1, 28, 28), 312_202),
+    ("vgg13", (3, 32, 32), 9_416_010),
+    ("resnet18", (3, 32, 32), 11_173_962),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "parameters"), TABLE)
+def test_size_and_output(name, shape, parameters):
+    model = build_model(name)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    logits = model(torch.rand(2, *shape))
+    assert logits.shape == (2, 10)
+    assert build_model(name, 3)(torch.rand(2, *shape)).shape == (2, 3)
+
+
+def test_every_model_is_tested():
+    assert {name for name, _, _ in TABLE} == set(MODELS)
+
+
+def test_unknown_model_lists_the_known():
+    with pytest.raises(UserError, match="lenet5, resnet18, small-cnn, vgg13"):
+        build_model("alexnet")
+
+
+def test_pooling_before_relu_is_the_textbook_network():
+    model = LeNet5()
+    x = torch.rand(4, 1, 28, 28)
+    y = torch.max_pool2d(torch.relu(model.conv1(x)), 2)
+    y = torch.max_pool2d(torch.relu(model.conv2(y)), 2).flatten(1)
+    y = model.fc3(torch.relu(model.fc2(torch.relu(model.fc1(y)))))
+    torch.testing.assert_close(model(x), y)
+
+
+def test_normalisation_has_no_state():
+    layer = Normalize((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+    x = torch.rand(2, 3, 4, 4)
+    torch.testing.assert_close(layer(x)[:, 2], (x[:, 2] - 0.3) / 0.1)
+    assert not layer.state_dict()
