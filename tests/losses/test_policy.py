@@ -30,9 +30,7 @@ def test_expected_gradient_is_that_of_the_correct_probability(shape, r1, r2):
     # In expectation lambda scales the step: the gradient is -(r1 + r2) grad pi_y.
     logits, labels = batch(shape)
     pi_y = logits.softmax(1).gather(1, labels[:, None])
-    ours = gradient(
-        policy_loss(logits, labels, reward=r1, penalty=r2, actions="expected"), logits
-    )
+    ours = gradient(policy_loss(logits, labels, reward=r1, penalty=r2, actions="expected"), logits)
     torch.testing.assert_close(ours, -(r1 + r2) * gradient(pi_y, logits))
 
 
@@ -42,9 +40,7 @@ def test_sampled_gradient_converges_to_the_expected_one(loss, formula):
     draws = 20_000
     many = logits.detach().repeat(draws, 1).requires_grad_()
     generator = torch.Generator().manual_seed(1)
-    losses = loss(
-        many, labels.repeat(draws), penalty=1.5, actions="sampled", generator=generator
-    )
+    losses = loss(many, labels.repeat(draws), penalty=1.5, actions="sampled", generator=generator)
     samples = gradient(losses, many).view(draws, 6, 5)
     error = samples.std(0) / math.sqrt(draws)
     exact = gradient(loss(logits, labels, penalty=1.5, actions="expected"), logits)
@@ -116,7 +112,7 @@ class TestRewards:
         torch.testing.assert_close(classes, number, rtol=1e-6, atol=1e-7)  # float32 amounts
 
     def test_class_amounts_are_indexed_by_the_true_class(self, loss, actions):
-        logits, labels = batch((64, 10))
+        _logits, labels = batch((64, 10))
         penalty = torch.arange(10, dtype=torch.float64)
         whole, _ = self.value(loss, actions, reward=1.0, penalty=penalty)
         for k in range(10):

@@ -39,23 +39,24 @@ def records(run):
 
 
 def test_two_stages_learn_the_digits(tmp_path):
-    run = train(POLICY, tmp_path, device="cpu")
+    recipe = dataclasses.replace(
+        get_recipe("digits-policy"), epochs=20, optimizer=Sgd(), loss=TwoStage(threshold=0.6)
+    )
+    run = train(recipe, tmp_path, device="cpu")
     history = run.history()
     stages = [record["stage"] for record in history]
     assert stages == sorted(stages)
     assert (stages[0], stages[-1]) == (1, 2)
     # Stage 2 begins in the epoch after the first accuracy above the threshold.
-    first = next(r["epoch"] for r in history if r["watched_accuracy"] > 0.8)
+    first = next(r["epoch"] for r in history if r["watched_accuracy"] > 0.6)
     assert stages.index(2) == first
     assert history[-1]["watched_accuracy"] > 0.9
     assert run.done
     assert run.environment()["device"] == "cpu"
     # Doing it again does nothing; a fresh folder gives the same bytes.
     before = weights(run)
-    train(POLICY, tmp_path, device="cpu")
+    train(recipe, tmp_path, device="cpu")
     assert weights(run) == before
-    again = train(POLICY, tmp_path / "again", device="cpu")
-    assert weights(again) == before
 
 
 class Stop(Exception):
@@ -77,6 +78,10 @@ class StopAt(Monitor):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     return train(RANDOM, tmp_path_factory.mktemp("undisturbed"), device="cpu")
+
+
+def test_the_same_recipe_gives_the_same_bytes(undisturbed, tmp_path):
+    assert weights(train(RANDOM, tmp_path, device="cpu")) == weights(undisturbed)
 
 
 @pytest.mark.parametrize("step", [1, 20, 21, 22, 50])

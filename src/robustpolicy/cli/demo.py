@@ -29,6 +29,8 @@ def run(arguments: Sequence[str]) -> None:
     """Run the demo."""
     options = parse(Options, arguments, "demo")
 
+    import torch
+
     from robustpolicy.cli.reproduce import reproduce
     from robustpolicy.experiments.paper import EXPERIMENTS
 
@@ -41,6 +43,7 @@ def run(arguments: Sequence[str]) -> None:
         device="cpu",
         data_dir=(),
     )
+    torch.set_num_threads(1)  # ten small images: more threads only wait for each other
     figure = options.output / "demo.png"
     _draw(options.output, figure)
     print(f"Curves and adversarial examples: {figure}")

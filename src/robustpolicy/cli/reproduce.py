@@ -40,9 +40,7 @@ class Options:
 
 def run(arguments: Sequence[str]) -> None:
     """Run an experiment and print its table."""
-    listed = "\n".join(
-        f"{e.name}: {e.title}{f' ({e.reduced})' if e.reduced else ''}" for e in EXPERIMENTS.values()
-    )
+    listed = "\n".join(f"{e.name}: {e.title}. {e.note}".strip() for e in EXPERIMENTS.values())
     description = f"{Options.__doc__}\nExperiments:\n\n{listed}"
     options = parse(Options, arguments, "reproduce", description)
     experiment = get_experiment(options.experiment)
@@ -77,8 +75,9 @@ def reproduce(
     from robustpolicy.report.progress import SweepProgress
     from robustpolicy.report.tables import experiment_table
 
-    if seeds < 1:
-        raise UserError(f"--seeds is {seeds}; give at least 1")
+    for flag, count in (("seeds", seeds), ("workers", workers)):
+        if count is not None and count < 1:
+            raise UserError(f"--{flag} is {count}; give at least 1")
     results = results or output / "results"
     cells = plan_cells(experiment, range(seeds), output, results)
     for dataset in {cell.recipe.dataset for cell in cells if not cell.done}:

@@ -65,10 +65,11 @@ def load_dataset(name: str, data_dirs: Sequence[str | Path] = ()) -> Dataset:
         UserError: an unknown name, a missing folder, a damaged or altered file, or no network.
     """
     source = get_source(name)
+    folders = search_path(data_dirs)
     if not source.versions:
         arrays = _digits()
     else:
-        found = find(source, search_path(data_dirs)) or fetch(source)
+        found = find(source, folders) or fetch(source)
         arrays = _cached(source, found)
     _check(source, arrays)
     return Dataset(source, **{key: torch.from_numpy(value) for key, value in arrays.items()})

@@ -27,11 +27,9 @@ def fetch(source: Source) -> Found:
 
 
 def _fetch_one(download: Download, folder: Path, source: Source) -> None:
-    import logging
-
     import pooch
 
-    logging.getLogger("pooch").setLevel(logging.ERROR)
+    pooch.get_logger().setLevel("ERROR")  # it would log every address it tries
     reasons = []
     for url in download.urls:
         downloader = pooch.HTTPDownloader(progressbar=_Bar(download.name), timeout=30)
@@ -55,9 +53,10 @@ def _fetch_one(download: Download, folder: Path, source: Source) -> None:
 
 
 def _short(error: Exception) -> str:
-    """The last cause of an error, in a few words: the chain of a failed connection is long."""
-    text = str(error).split("Caused by")[-1].replace("\n", " ").strip(" ()")
-    return text if len(text) <= 160 else text[:157] + "..."
+    """The root of an error, in a few words: the chain of a failed connection is long."""
+    text = str(error).replace("\n", " ").split(": ")[-1]
+    text = text.split(" ([Errno")[0].strip(' )"')
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 class _Bar:

@@ -43,13 +43,13 @@ class Experiment:
     Attributes:
         name: name on the command line and of its results folder.
         title: heading of its table.
-        reduced: how it falls short of the paper's own protocol; empty if it does not.
+        note: how it differs from the paper's own protocol; empty if it does not.
         rows: its rows.
     """
 
     name: str
     title: str
-    reduced: str
+    note: str
     rows: tuple[Row, ...]
 
     def with_epochs(self, epochs: int) -> Experiment:
@@ -59,8 +59,9 @@ class Experiment:
         rows = tuple(
             dataclasses.replace(row, recipe=row.recipe.with_epochs(epochs)) for row in self.rows
         )
-        note = f"{self.reduced}; {epochs} epochs" if self.reduced else f"{epochs} epochs"
-        return dataclasses.replace(self, rows=rows, reduced=note)
+        return dataclasses.replace(
+            self, rows=rows, note=f"{self.note} Reduced: {epochs} epochs.".strip()
+        )
 
 
 def _paper(name: str, **changes: object) -> Recipe:
@@ -89,7 +90,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "digits",
             "Embedded digits, LeNet5: cross-entropy against two stages",
-            "not in the paper: a data set that comes with the package",
+            "Not in the paper: a data set that comes with the package, to see that all works.",
             (
                 Row("ce", "cross-entropy", RECIPES["digits-ce"]),
                 Row("policy", "two stages (.75, 1.5)", RECIPES["digits-policy"]),
@@ -98,7 +99,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "mnist",
             "Table 3, MNIST rows, LeNet5",
-            "40 epochs for both, where the paper has 100 and 200",
+            "Reduced: 40 epochs for both, where the paper has 100 and 200.",
             (
                 Row("ce", "cross-entropy", _paper("mnist-ce", **_SHORT), _CE),
                 Row("policy", "two stages (.75, 1.5)", _paper("mnist-policy", **_SHORT), _OURS),
@@ -116,7 +117,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "eq4-alone",
             "Eq. 4 alone from scratch, MNIST, LeNet5",
-            "the paper reports this on CIFAR-10 (Table 4: 10.00, no training); 40 epochs",
+            "40 epochs. The paper has this on CIFAR-10 alone (Table 4: 10.00 %, does not train).",
             tuple(_eq4_alone(a, p) for a in ("sampled", "greedy") for p in (0.0, 1.0)),
         ),
     )

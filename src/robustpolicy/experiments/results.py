@@ -27,7 +27,7 @@ class Summary:
         """Mean, and the range where there are several seeds."""
         if len(self.values) == 1:
             return f"{self.mean:.2f}"
-        return f"{self.mean:.2f} ({min(self.values):.2f} to {max(self.values):.2f})"
+        return f"{self.mean:.2f} ({min(self.values):.2f}–{max(self.values):.2f})"
 
 
 def cell_name(row: Row, seed: int) -> str:

@@ -129,7 +129,7 @@ def run_cells(
 
     Args:
         cells: what to run; those with a result of their recipe are skipped.
-        workers: processes; as many as cores if None.
+        workers: processes, at least 1; as many as cores if None.
         data_dirs: folders to look for the data in first.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         watch: called about once a second, to show progress (see :func:`progress_of`).
@@ -141,8 +141,6 @@ def run_cells(
     """
     waiting = [cell for cell in cells if not cell.done]
     count = workers or os.cpu_count() or 1
-    if count < 1:
-        raise UserError(f"--workers is {count}; give at least 1")
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     running: dict[int, tuple[SpawnProcess, Connection, Cell]] = {}
     with StopRequests() as stop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,8 @@ class Table:
             table.add_column(column, justify="right" if number else "left")
         for row in self.rows:
             table.add_row(*row)
-        console = Console()
+        # A pipe has no width: a file or a log takes the whole line.
+        console = Console() if sys.stdout.isatty() else Console(width=160)
         console.print(table)
         for note in self.notes:
             console.print(note, soft_wrap=True, highlight=False)
@@ -60,8 +62,8 @@ def experiment_table(experiment: Experiment, results: dict[str, list[dict[str, A
     notes = [f"Percent of {n} test images; eps {epsilon}; PGD: 40 steps of 0.01, random start."]
     if any(len(cells) > 1 for cells in results.values()):
         notes.append("Mean over seeds (least to greatest).")
-    if experiment.reduced:
-        notes.append(f"Reduced: {experiment.reduced}.")
+    if experiment.note:
+        notes.append(experiment.note)
     return Table(
         experiment.title, ("training", *attacks.values(), "seeds"), tuple(rows), (" ".join(notes),)
     )

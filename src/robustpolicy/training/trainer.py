@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustpolicy.data import Split, epoch_batches, load_dataset, splits, to_float
+from robustpolicy.data import Dataset, Split, epoch_batches, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.losses import TwoStageLoss
 from robustpolicy.randomness import derive_seed
@@ -53,6 +53,7 @@ def train(
     monitor = monitor or Monitor()
     where = resolve_device(device)
     dataset = load_dataset(recipe.dataset, data_dirs)
+    _check_fit(recipe, dataset)
     run = Run.create(output, recipe)
     if run.done:
         return run
@@ -200,6 +201,23 @@ def accuracy_of(model: nn.Module, split: Split, batch_size: int = 1000) -> float
             correct += (model(images).argmax(1) == labels).sum()
     model.train(training)
     return int(correct) / len(split)
+
+
+def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
+    """Try the model on two images before anything is written.
+
+    Raises:
+        UserError: an unknown model, or one that cannot take these images.
+    """
+    with torch.random.fork_rng(), torch.inference_mode():
+        model = build_recipe_model(recipe).eval()
+        try:
+            model(to_float(dataset.train_images[:2]))
+        except RuntimeError as error:
+            raise UserError(
+                f"model {recipe.model} cannot take images of {recipe.dataset}, shape "
+                f"{dataset.source.shape}: {str(error).splitlines()[0]}; choose another --model"
+            ) from None
 
 
 def _resume(run: Run, state: State, monitor: Monitor) -> None:

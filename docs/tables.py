@@ -1,0 +1,56 @@
+"""Write README's tables from results/, or check that they have not drifted.
+
+    python docs/tables.py [--check]
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is an experiment.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from robustpolicy.experiments.paper import get_experiment
+from robustpolicy.experiments.results import read_results
+from robustpolicy.report.tables import experiment_table
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def render(text: str) -> str:
+    """The text with every table made anew."""
+    return BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
+
+
+def _table(name: str) -> str:
+    experiment = get_experiment(name)
+    results = read_results(ROOT / "results", experiment)
+    cells = [cell for row in results.values() for cell in row]
+    seen = {
+        f"{e['cpu'] if e['device'] == 'cpu' else e['device']}, {e['threads']} thread a process, "
+        f"torch {e['torch']}"
+        for e in (cell["environment"] for cell in cells)
+    }
+    minutes = sum(cell["training"]["seconds"] for cell in cells) / len(cells) / 60
+    hardware = f"Trained on {'; '.join(sorted(seen))}; {minutes:.1f} minutes a training."
+    return f"\n{experiment_table(experiment, results).markdown()}\n\n{hardware}\n"
+
+
+def main() -> int:
+    """Rewrite the README, or compare."""
+    path = ROOT / "README.md"
+    text = path.read_text()
+    made = render(text)
+    if "--check" in sys.argv[1:]:
+        if made != text:
+            print("README.md does not match results/; run `make readme`", file=sys.stderr)
+            return 1
+        return 0
+    path.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
