@@ -134,6 +134,29 @@ class TestRewards:
         torch.testing.assert_close(gradient_of_mean, each[1] / 64)
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("actions", ["greedy", "sampled", "expected"])
+@pytest.mark.parametrize("loss", [policy_loss, alternative_loss])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_low_precision(loss, actions, reduction, autocast):
+    exact, labels = batch((256, 10), dtype=torch.float32)
+    low = exact.detach().to(torch.bfloat16).requires_grad_()
+    values = []
+    for logits in (low.detach().float(), low):
+        generator = torch.Generator().manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            values.append(
+                loss(
+                    logits, labels, penalty=torch.linspace(0.5, 1.5, 10), actions=actions,
+                    generator=generator, reduction=reduction,
+                )
+            )  # fmt: skip
+    values[1].sum().backward()
+    assert torch.isfinite(low.grad).all()
+    tolerance = 0.02 * values[0].abs().max() + 0.02
+    assert (values[1].float() - values[0]).abs().max() <= tolerance
+
+
 def test_unlabelled_rewards_need_no_labels():
     logits, labels = batch((8, 4))
     table = torch.randn(8, 4, dtype=torch.float64)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustpolicy.attacks import FGSM, PGD, Threat
 from robustpolicy.data import Dataset, to_float
@@ -62,12 +62,16 @@ class Plan:
             indices=chosen,
             progress=progress,
         )
+        labels = dataset.test_labels[chosen]
+        clean = result.attacks.get("clean")
         which = self.indices or (f"{self.samples} drawn at random" if self.samples else "all")
         return {
             "dataset": dataset.source.name,
             "split": "test",
             "samples": which,
             **result.to_json(),
+            # A class that was never learnt hides in an average.
+            "clean_accuracy_by_class": clean and _by_class(clean.robust, labels),
             "environment": public_environment(describe_environment(device)),
         }
 
@@ -77,6 +81,12 @@ class Plan:
         attacks = [a if isinstance(a, str) else (a.name, repr(a)) for a in self.attacks]
         data = [dataclasses.asdict(self.threat), attacks, self.samples, self.indices, self.seed]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:12]
+
+
+def _by_class(correct: Tensor, labels: Tensor) -> list[float | None]:
+    """Share of correct samples of each class; None for a class without samples."""
+    flags = [correct[labels == k].double() for k in range(int(labels.max()) + 1)]
+    return [round(float(f.mean()), 4) if len(f) else None for f in flags]
 
 
 def paper_plan(dataset: str) -> Plan:

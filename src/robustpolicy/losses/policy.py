@@ -72,8 +72,9 @@ def policy_loss(
         return F.cross_entropy(logits, targets, reduction=reduction)
     a = _take(logits, actions, generator)
     correct, gain, loss = _outcome(a, logits, labels, reward, penalty, rewards)
-    earned = _pick(correct, gain, -loss, logits.dtype)
     surprise = F.cross_entropy(logits, a, reduction="none")  # (B,): -log pi_a
+    # Autocast makes cross-entropy float32 whatever the logits are.
+    earned = _pick(correct, gain, -loss, logits.dtype).to(surprise.dtype)
     if reduction == "none":
         return surprise * earned
     # One node of autograd in place of a product and a mean.
