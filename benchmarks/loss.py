@@ -1,6 +1,6 @@
 """Forward and backward of the losses against F.cross_entropy, one thread, in one run.
 
-    python benchmarks/loss.py
+    python benchmarks/loss.py [--write]
 
 All reduce to a mean, as a training step does. The share of a LeNet5 training step (batch 128)
 is the loss alone, forward and backward, over the whole step.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from measure import machine, take_turns, verdict
+from measure import machine, take_turns, verdict, write
 
 from robustpolicy.losses import ACTIONS, alternative_loss, policy_loss
 from robustpolicy.models import LeNet5
@@ -27,6 +27,7 @@ SHARE = 0.02
 def main() -> None:
     torch.set_num_threads(1)
     print(machine())
+    rows: list[dict[str, object]] = []
     for (batch, classes), (calls, bounds) in SHAPES.items():
         timings = take_turns(_candidates(batch, classes), ROUNDS, calls)
         base = timings["cross-entropy"]
@@ -37,12 +38,15 @@ def main() -> None:
                 continue
             ratio = timing.ratio(base)
             bound = bounds[name.split()[-1]]
+            what = f"{name}, batch ({batch}, {classes}), time over cross-entropy's"
+            rows.append({"what": what, "ratio": round(ratio, 2), "aim": f"at most {bound:g}"})
             print(
                 f"  {name:24} {1e6 * timing.median:9.1f} us  x {ratio:.2f}  "
                 f"{verdict(ratio, bound, at_most=True)}"
             )
         if batch == 128:
             _shares(timings)
+    write("loss", rows)
 
 
 def _candidates(batch: int, classes: int) -> dict:

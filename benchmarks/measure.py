@@ -4,12 +4,15 @@ pair within a round.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -54,6 +57,15 @@ def machine() -> str:
         f"{here['cpu']}, {here['cores']} cores, {torch.get_num_threads()} thread(s), load "
         f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}, torch {torch.__version__}"
     )
+
+
+def write(name: str, rows: list[dict[str, object]]) -> None:
+    """With ``--write`` on the command line, keep the ratios in results/benchmarks."""
+    if "--write" in sys.argv:
+        folder = Path(__file__).parent.parent / "results" / "benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": machine(), "rows": rows}, indent=1)
+        (folder / f"{name}.json").write_text(text + "\n")
 
 
 def verdict(value: float, bound: float, *, at_most: bool) -> str:

@@ -1,6 +1,6 @@
 """One MNIST epoch of LeNet5, ours against the usual PyTorch loop, in one process.
 
-    python benchmarks/training.py [--threads N] [--rounds N]
+    python benchmarks/training.py [--threads N] [--rounds N] [--write]
 
 The usual loop: a map-style Dataset that turns each image into a float tensor, a DataLoader with
 shuffling, and .item() at every step for the running loss and accuracy. Both train the same
@@ -15,7 +15,7 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measure import machine, take_turns, verdict
+from measure import machine, take_turns, verdict, write
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -65,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="keep the ratio in results/")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dataset = load_dataset("mnist")
@@ -92,6 +93,8 @@ def main() -> None:
     print(f"\none MNIST epoch, LeNet5, batch {recipe.batch_size}, {options.rounds} rounds")
     for name, timing in timings.items():
         print(f"  {name:12} {timing.median:6.2f} s")
+    what = f"MNIST epoch of LeNet5, {options.threads} thread(s), speed over the usual loop's"
+    write("training", [{"what": what, "ratio": round(ratio, 2), "aim": f"at least {BOUND:g}"}])
     print(f"  ours is x {ratio:.2f} as fast  {verdict(ratio, BOUND, at_most=False)}")
 
 

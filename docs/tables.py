@@ -7,21 +7,24 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; NAME is an
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 
 from robustpolicy.experiments.paper import get_experiment
 from robustpolicy.experiments.results import read_results
-from robustpolicy.report.tables import experiment_table
+from robustpolicy.report.tables import Table, experiment_table
 
 ROOT = Path(__file__).parent.parent
+SPEED = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(text: str) -> str:
     """The text with every table made anew."""
-    return BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
+    text = BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
+    return SPEED.sub(lambda found: found[1] + _speed() + "\n" + found[2], text)
 
 
 def _table(name: str) -> str:
@@ -36,6 +39,16 @@ def _table(name: str) -> str:
     minutes = sum(cell["training"]["seconds"] for cell in cells) / len(cells) / 60
     hardware = f"Trained on {'; '.join(sorted(seen))}; {minutes:.1f} minutes a training."
     return f"\n{experiment_table(experiment, results).markdown()}\n\n{hardware}\n"
+
+
+def _speed() -> str:
+    """Ratios of the benchmarks, and the machines they were taken on."""
+    kept = [json.loads(p.read_text()) for p in sorted((ROOT / "results/benchmarks").glob("*.json"))]
+    rows = tuple(
+        (row["what"], f"{row['ratio']:.2f}", row["aim"]) for one in kept for row in one["rows"]
+    )
+    notes = tuple(sorted({one["machine"] for one in kept}))
+    return f"\n{Table('', ('what', 'ratio', 'aim'), rows, notes).markdown()}\n"
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ def policy_loss(
     if actions == "expected":
         # pi is held constant; what is left is a cross-entropy with soft, signed targets.
         targets = _expected_rewards(logits, labels, reward, penalty, rewards)
-        return F.cross_entropy(logits, targets, reduction=reduction)
+        return _soft_cross_entropy(logits, targets, reduction)
     a = _take(logits, actions, generator)
     correct, gain, loss = _outcome(a, logits, labels, reward, penalty, rewards)
     surprise = F.cross_entropy(logits, a, reduction="none")  # (B,): -log pi_a
@@ -120,9 +120,9 @@ def alternative_loss(
         a = _take(logits, actions, generator)
         correct, gain, loss = _outcome(a, logits, labels, reward, penalty, rewards)
         spread = _pick(correct, 0.0, loss / others, logits.dtype)
-        targets = spread[:, None].repeat(1, logits.shape[1])
+        targets = spread[:, None].expand(logits.shape).contiguous()
         targets.scatter_(1, a[:, None], _pick(correct, gain, 0.0, logits.dtype)[:, None])
-    return F.cross_entropy(logits, targets, reduction=reduction)
+    return _soft_cross_entropy(logits, targets, reduction)
 
 
 def sample_actions(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -142,6 +142,16 @@ def sample_actions(logits: Tensor, generator: torch.Generator | None = None) -> 
     # The first class whose sum exceeds u: a class of zero width is stepped over.
     a = torch.searchsorted(cdf, u * cdf[:, -1:], right=True)[:, 0]
     return a.clamp_(max=logits.shape[1] - 1)
+
+
+def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    """Cross-entropy with soft, signed, constant targets of shape (B, C)."""
+    if reduction == "none" or logits.dtype not in (torch.float32, torch.float64):
+        return F.cross_entropy(logits, targets, reduction=reduction)
+    # One dot product over the whole batch: at (128, 10), calls cost more than arithmetic.
+    log_pi = logits.log_softmax(1)
+    total = torch.dot(targets.reshape(-1), log_pi.reshape(-1))
+    return total * (-1 / len(logits) if reduction == "mean" else -1)
 
 
 def _take(logits: Tensor, actions: str, generator: torch.Generator | None) -> Tensor:
