@@ -8,7 +8,7 @@ from torch import nn
 
 from robustpolicy import FGSM, PGD, Threat, UserError
 from robustpolicy.attacks import ATTACK_LOSSES, ATTACKS, AttackedModel
-from robustpolicy.attacks.noise import keyed_uniform
+from robustpolicy.attacks.noise import keyed
 from robustpolicy.models import build_model
 
 THREAT = Threat(0.1)
@@ -153,11 +153,11 @@ class TestEarlyExit:
 
 def test_random_starts_are_keyed():
     x = torch.zeros(5, 2, 3)
-    noise = keyed_uniform(x, torch.arange(5), 0, "start", 0)
-    picked = keyed_uniform(x[:2], torch.tensor([4, 1]), 0, "start", 0)
+    noise = keyed(x, torch.arange(5), 0, "start", 0)
+    picked = keyed(x[:2], torch.tensor([4, 1]), 0, "start", 0)
     assert torch.equal(picked, noise[[4, 1]])
-    assert not torch.equal(noise, keyed_uniform(x, torch.arange(5), 1, "start", 0))
-    assert not torch.equal(noise, keyed_uniform(x, torch.arange(5), 0, "start", 1))
+    assert not torch.equal(noise, keyed(x, torch.arange(5), 1, "start", 0))
+    assert not torch.equal(noise, keyed(x, torch.arange(5), 0, "start", 1))
     assert noise.abs().max() <= 1
 
 

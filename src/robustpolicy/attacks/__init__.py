@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from robustpolicy.attacks.apgd import APGD
 from robustpolicy.attacks.fgsm import FGSM
 from robustpolicy.attacks.losses import ATTACK_LOSSES, AttackLoss
 from robustpolicy.attacks.model import AttackedModel
@@ -18,11 +19,12 @@ from robustpolicy.attacks.pgd import PGD
 from robustpolicy.attacks.threat import Threat
 
 #: Any attack of this package.
-Attack = FGSM | PGD
+Attack = APGD | FGSM | PGD
 #: name -> constructor; every field has a default.
 ATTACKS: dict[str, Callable[..., Any]] = {"fgsm": FGSM, "pgd": PGD}
 
 __all__ = [
+    "APGD",
     "ATTACKS",
     "ATTACK_LOSSES",
     "FGSM",

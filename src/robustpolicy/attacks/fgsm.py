@@ -46,5 +46,5 @@ class FGSM:
         """
         with AttackedModel.of(model) as attacked:
             x = x.clone()  # an inference tensor cannot take part in autograd
-            gradient, _ = attacked.gradient(x, y, get_attack_loss(self.loss))
-            return threat.project(x + threat.epsilon * gradient.sign(), x)
+            gradient, _, _ = attacked.gradient(x, y, get_attack_loss(self.loss))
+            return threat.project(x + threat.epsilon * threat.steepest(gradient), x)

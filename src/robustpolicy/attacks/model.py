@@ -78,8 +78,8 @@ class AttackedModel:
         with torch.no_grad():
             return self.module(x)
 
-    def gradient(self, x: Tensor, y: Tensor, loss: AttackLoss) -> tuple[Tensor, Tensor]:
-        """Gradient of the loss with respect to the inputs, and the logits.
+    def gradient(self, x: Tensor, y: Tensor, loss: AttackLoss) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient of the loss with respect to the inputs, the logits, and the loss, shape (B,).
 
         Args:
             x: inputs, shape (B, ...).
@@ -99,5 +99,6 @@ class AttackedModel:
                 "under no_grad, or detach?); gradient attacks need one"
             )
         # Each sample's loss depends on its own input alone, so the sum has every gradient.
-        (gradient,) = torch.autograd.grad(loss(logits, y).sum(), x)
-        return gradient, logits.detach()
+        values = loss(logits, y)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+        return gradient, logits.detach(), values.detach()

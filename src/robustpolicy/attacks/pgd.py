@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks.losses import AttackLoss, get_attack_loss
 from robustpolicy.attacks.model import AttackedModel
-from robustpolicy.attacks.noise import keyed_uniform
+from robustpolicy.attacks.noise import keyed_noise
 from robustpolicy.attacks.threat import Threat
 from robustpolicy.errors import UserError
 
@@ -25,7 +25,8 @@ class PGD:
     Attributes:
         steps: gradient steps of each restart.
         step_size: length of a step, in units of the input range.
-        random_start: begin at a uniform draw from the ball; else at the input itself.
+        random_start: begin at a random point of the ball (uniform for Linf, on the sphere for L2);
+            else at the input itself.
         restarts: independent tries; more than one needs a random start.
         loss: what it raises: a name of ``ATTACK_LOSSES`` or a function (logits, labels) -> (B,).
         early_exit: let fooled samples leave. Off, all take every step (for tests and timing) and
@@ -107,14 +108,14 @@ class PGD:
         left = torch.arange(len(x), device=x.device)
         current = x
         if self.random_start:
-            noise = keyed_uniform(x, indices, seed, "start", restart)
+            noise = keyed_noise(threat, seed, "start")(x, indices, restart)
             current = threat.project(x + threat.epsilon * noise, x)
         for step in range(self.steps + 1):
             last = step == self.steps
             if last:
                 logits = model.logits(current)
             else:
-                gradient, logits = model.gradient(current, y, loss)
+                gradient, logits, _ = model.gradient(current, y, loss)
             wrong = logits.argmax(1) != y
             # Record the first iterate that fools, even if the sample does not leave.
             new = wrong & ~fooled[left]
@@ -130,5 +131,5 @@ class PGD:
                 current, gradient = current[keep], gradient[keep]
                 if len(left) == 0:
                     break
-            current = threat.project(current + self.step_size * gradient.sign(), x)
+            current = threat.project(current + self.step_size * threat.steepest(gradient), x)
         return result, fooled
