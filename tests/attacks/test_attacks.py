@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from robustpolicy import FGSM, PGD, Threat, UserError
-from robustpolicy.attacks import ATTACK_LOSSES, ATTACKS, AttackedModel
+from robustpolicy.attacks import APGD, ATTACK_LOSSES, ATTACKS, AttackedModel
 from robustpolicy.attacks.noise import keyed
 from robustpolicy.models import build_model
 
@@ -209,13 +209,20 @@ REFUSED = [
     (lambda: Threat(-1), "epsilon is -1"),
     (lambda: Threat(float("nan")), "epsilon is nan"),
     (lambda: Threat(0.1, 1, 0), "range"),
+    (lambda: Threat(0.1, 0, float("inf")), "endless"),
+    (lambda: Threat(0.1, norm="L1"), "Linf, L2"),
+    (lambda: THREAT.check_inputs(torch.rand(2, 3).bfloat16()), "give float32"),
+    (lambda: PGD(steps=1.5), "steps is 1.5"),
     (lambda: THREAT.check_inputs(torch.full((2, 3), 1.5)), r"span \[1.5, 1.5\], outside"),
     (lambda: THREAT.check_inputs(torch.tensor([0.5, float("nan")])), "outside the declared"),
     (lambda: PGD(steps=0), "steps is 0"),
     (lambda: PGD(step_size=0), "step_size is 0"),
     (lambda: PGD(restarts=0), "restarts is 0"),
     (lambda: PGD(restarts=2, random_start=False), "repeat each other"),
-    (lambda: PGD(loss="kl")(linear(), *batch(), THREAT), "ce, margin"),
+    (lambda: PGD(loss="kl"), "ce, margin"),
+    (lambda: FGSM(loss="kl"), "ce, margin"),
+    (lambda: APGD(steps=0), "steps is 0"),
+    (lambda: APGD(targets=-1), "targets is -1"),
     (lambda: FGSM()(Detached(), *batch(), THREAT), "no gradient"),
 ]
 

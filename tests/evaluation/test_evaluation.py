@@ -111,6 +111,25 @@ class TestEvaluate:
         assert torch.equal(clean.robust, idle.robust)
 
 
+class NanOffTheGrid(nn.Module):
+    """Finite on 8-bit images alone: what it says elsewhere classifies nothing."""
+
+    def forward(self, x):
+        on_grid = ((x * 255).round() / 255 == x).flatten(1).all(1, keepdim=True)
+        logits = (
+            torch.nn.functional.one_hot(torch.zeros(len(x), dtype=torch.long), 10)
+            + 0 * (x.flatten(1)[:, :10])
+        )
+        return torch.where(on_grid, logits, torch.nan)
+
+
+def test_nan_on_adversarial_examples_is_not_robust():
+    x = torch.randint(256, (20, 1, 28, 28)) / 255
+    result = evaluate(NanOffTheGrid(), x, torch.zeros(20, dtype=torch.long), THREAT)
+    assert result.attacks["clean"].robust_accuracy == 1
+    assert result.attacks["pgd"].robust_accuracy == 0
+
+
 class Nan(nn.Module):
     def forward(self, x):
         return x.flatten(1)[:, :10] / 0
@@ -129,6 +148,12 @@ REFUSED = [
     (lambda: evaluate(nn.Linear(3, 2), X, Y, THREAT), "cannot take a batch of shape"),
     (lambda: evaluate(GOOD, X, Y, THREAT, ("cw",)), "choose some of clean, fgsm, pgd"),
     (lambda: evaluate(GOOD, X, Y, THREAT, ()), "no attacks"),
+    (lambda: evaluate(GOOD, X, Y, THREAT, batch_size=0), "batch_size is 0"),
+    (lambda: evaluate(GOOD, X, Y, THREAT, indices=torch.arange(3)), "3 indices for 4"),
+    (
+        lambda: evaluate(GOOD, X, GOOD(X).argmax(1), THREAT, (lambda *a, **k: X[:1],)),
+        "did not return",
+    ),
     (lambda: load_target("nowhere"), "not a run folder, a file of weights or module:callable"),
     (lambda: load_target("torch:nothing", dataset="mnist"), "torch:nothing failed: AttributeError"),
     (lambda: load_target("torch:get_num_threads", dataset="mnist"), "returned int"),

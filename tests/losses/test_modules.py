@@ -83,9 +83,31 @@ def test_sampling_uses_the_given_generator():
     assert value(1) != value(2)
 
 
-def test_compiles_without_a_graph_break():
-    explanation = torch._dynamo.explain(PolicyLoss(1.5))(LOGITS.float(), LABELS)
+@pytest.mark.parametrize("penalty", [1.5, [1.5] * 10])
+def test_compiles_without_a_graph_break(penalty):
+    explanation = torch._dynamo.explain(PolicyLoss(penalty))(LOGITS.float(), LABELS)
     assert explanation.graph_break_count == 0
+
+
+def test_a_reward_model_is_not_trained_through_the_loss():
+    table = torch.zeros(16, 10, requires_grad=True)
+    for loss in (PolicyLoss, AlternativeLoss):
+        for actions in ("greedy", "sampled", "expected"):
+            loss(actions=actions, reward_fn=lambda x, y: table * 2)(LOGITS, LABELS).backward()
+    assert table.grad is None
+
+
+def test_an_empty_batch_has_no_loss():
+    for loss in (PolicyLoss, AlternativeLoss):
+        for actions in ("greedy", "sampled", "expected"):
+            assert loss(actions=actions)(LOGITS[:0], LABELS[:0]) == 0
+
+
+def test_a_large_batch_keeps_its_digits():
+    logits, labels = batch((4096, 1000), dtype=torch.float32)
+    exact = policy_loss(logits.double(), labels, actions="expected", reduction="mean")
+    ours = policy_loss(logits, labels, actions="expected", reduction="mean")
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-6, atol=0)
 
 
 C, Y = LOGITS, LABELS
@@ -120,6 +142,13 @@ REFUSED = [
         lambda: policy_loss(C, Y, rewards=torch.full((16, 10), float("nan")), validate=True),
         "rewards hold NaN",
     ),
+    (lambda: policy_loss(C, Y, reward=torch.ones(3), penalty=torch.ones(10)), "shape"),
+    (lambda: policy_loss(C, Y, penalty=[1.0] * 10), "penalty is a list"),
+    (lambda: PolicyLoss(reward_fn=lambda x, y: None)(C, Y), "reward_fn returned NoneType"),
+    (lambda: PolicyLoss("much"), "no amount"),
+    (lambda: TwoStageLoss(warmup="cross-entropy")(C, Y.int()), "labels are torch.int32"),
+    (lambda: TwoStageLoss(warmup="cross-entropy", validate=True)(C, Y + 9), "outside"),
+    (lambda: TwoStageLoss().set_extra_state(torch.tensor(7)), "saved stage is 7"),
     (lambda: PolicyLoss(-1.0), "penalty is -1"),
     (lambda: PolicyLoss(0.0, 0.0), "both zero"),
     (lambda: PolicyLoss(actions="best"), "actions is 'best'"),

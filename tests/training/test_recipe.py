@@ -71,6 +71,15 @@ REFUSED = [
     (lambda: Recipe.from_json({"protocol": "mine"}), "standard, paper"),
     (lambda: Recipe.from_json({"loss": {"name": "mse"}}), "unknown loss 'mse'"),
     (lambda: Recipe.from_json({"loss": {"name": "two-stage", "actions": "x"}}), "greedy"),
+    (lambda: Recipe(protocol="mine"), "standard, paper"),
+    (lambda: Recipe(epochs=2.5), "give int"),
+    (lambda: Sgd(drops=(1.5,)), "whole epochs"),
+    (lambda: Recipe.from_json({"loss": "x"}), "must be JSON objects"),
+    (lambda: Recipe.from_json({"loss": None}), "must be JSON objects"),
+    (lambda: Recipe.from_json({"loss": {"name": ["a"]}}), "unknown loss"),
+    (lambda: Recipe.from_json({"optimizer": 5}), "must be JSON objects"),
+    (lambda: Recipe.from_json({"optimizer": {"drops": 5}}), "give a list of epochs"),
+    (lambda: Recipe.from_json({"optimizer": {"drops": ["a"]}}), "whole epochs"),
     (lambda: load_recipe("nowhere.json"), "nowhere.json is not a readable"),
 ]
 

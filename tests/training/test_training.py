@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 import torch
@@ -183,9 +185,60 @@ def test_a_different_run_is_refused(tmp_path, digits_run):
 
 
 def test_two_trainings_in_one_folder_are_refused(tmp_path):
-    run = Run.create(tmp_path, POLICY)
-    with run.lock(), pytest.raises(UserError, match="another process"):
+    with Run.claim(tmp_path, POLICY), pytest.raises(UserError, match="another process"):
         train(POLICY, tmp_path, device="cpu")
+
+
+def test_a_kill_between_checkpoint_and_history_loses_no_epoch(undisturbed, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(self, history):
+        if len(history) == RANDOM.epochs:
+            raise Killed
+        return write(self, history)
+
+    write = Run.write_history
+    monkeypatch.setattr(Run, "write_history", killed)
+    with pytest.raises(Killed):
+        train(RANDOM, tmp_path, device="cpu")
+    monkeypatch.undo()
+    assert records(train(RANDOM, tmp_path, device="cpu")) == records(undisturbed)
+
+
+@pytest.mark.parametrize("lost", ["weights.safetensors", "history.jsonl", "environment.json"])
+def test_what_a_finished_run_lost_is_made_again(undisturbed, tmp_path, lost):
+    shutil.copytree(undisturbed.path, tmp_path / "run")
+    (tmp_path / "run" / lost).unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = train(RANDOM, tmp_path / "run", device="cpu")
+    assert weights(run) == weights(undisturbed)
+    assert records(run) == records(undisturbed)
+    assert run.environment()["device"] == "cpu"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"PK"])
+def test_any_damaged_checkpoint_is_named(tmp_path, content):
+    with pytest.raises(Stop):
+        train(POLICY, tmp_path, device="cpu", monitor=StopAt(200))
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(UserError, match="checkpoint.pt cannot be read"):
+        train(POLICY, tmp_path, device="cpu")
+    torch.save({"other": 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="does not fit this run"):
+        train(POLICY, tmp_path, device="cpu")
+
+
+def test_a_run_from_another_kind_of_device_goes_on(tmp_path):
+    with pytest.raises(Stop):
+        train(RANDOM, tmp_path, device="cpu", monitor=StopAt(30))
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    state["generator_device"] = "cuda"
+    state["generator"] = torch.zeros(16, dtype=torch.uint8)  # as long as CUDA's
+    torch.save(state, path)
+    assert len(train(RANDOM, tmp_path, device="cpu").history()) == RANDOM.epochs
 
 
 def test_divergence_keeps_the_last_checkpoint(tmp_path):
@@ -193,6 +246,13 @@ def test_divergence_keeps_the_last_checkpoint(tmp_path):
     with pytest.raises(UserError, match="diverged: the loss of epoch 1 is nan"):
         train(wild, tmp_path, device="cpu")
     assert not (tmp_path / "DONE").exists()
+
+
+def test_divergence_in_the_very_last_step_is_seen(tmp_path):
+    once = Recipe("digits", "lenet5", optimizer=Sgd(9e29), epochs=1, batch_size=2000)
+    with pytest.raises(UserError, match="outputs are not finite"):
+        train(once, tmp_path, device="cpu")
+    assert not (tmp_path / "checkpoint.pt").exists()
 
 
 FULL_DISK = """

@@ -55,8 +55,10 @@ class APGD:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("restarts", 1), ("targets", 0), ("eot", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is {getattr(self, name)}; give at least {least}")
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise UserError(f"{name} is {value}; give a whole number, at least {least}")
+        get_attack_loss(self.loss)
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ class APGD:
             logits = attacked.logits(x)
             classes = logits.shape[1]
             best = x.clone()
-            left = (logits.argmax(1) == y).nonzero()[:, 0]
+            left = (~attacked.wrong(logits, y)).nonzero()[:, 0]
             rounds = min(self.targets, classes - 1) if self.targets else 1
             for number in range(rounds * self.restarts):
                 if len(left) == 0:
@@ -108,9 +110,7 @@ class APGD:
                 left = left[~fooled]
             return best
 
-    def _loss(
-        self, y: Tensor, logits: Tensor, rank: int
-    ) -> Callable[[Tensor, Tensor], AttackLoss]:
+    def _loss(self, y: Tensor, logits: Tensor, rank: int) -> Callable[[Tensor, Tensor], AttackLoss]:
         """Maps the places of the samples that are left to the loss on them."""
         classes = logits.shape[1]
         if not self.targets:
@@ -176,7 +176,7 @@ class APGD:
             gradient += more
         if self.eot > 1:
             gradient /= self.eot
-        return gradient, values, logits.argmax(1) != run.y
+        return gradient, values, model.wrong(logits, run.y)
 
 
 class _Run:

@@ -24,6 +24,9 @@ class FGSM:
 
     name: ClassVar[str] = "fgsm"
 
+    def __post_init__(self) -> None:
+        get_attack_loss(self.loss)
+
     def __call__(
         self,
         model: nn.Module | AttackedModel,

@@ -55,7 +55,7 @@ def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Targeted difference of logits ratio, shape (B,) (Croce & Hein 2020, Eq. 7); needs 4 classes."""
+    """Targeted DLR, shape (B,) (Croce & Hein 2020, Eq. 7); needs 4 classes."""
     first, _, third, fourth = logits.topk(4, dim=1).values.unbind(1)
     return targeted_margin(logits, labels, targets) / (first - 0.5 * (third + fourth) + 1e-12)
 

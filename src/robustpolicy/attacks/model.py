@@ -38,28 +38,37 @@ class AttackedModel:
 
     def __enter__(self) -> AttackedModel:
         """Freeze the model."""
+        if self._depth == 0:
+            with ExitStack() as stack:  # undone if a step of it fails
+                self._freeze(stack)
+                self._stack = stack.pop_all()
         self._depth += 1
-        if self._depth > 1:
-            return self
+        return self
+
+    def _freeze(self, stack: ExitStack) -> None:
         modes = [(module, module.training) for module in self.module.modules()]
-        grads = [(p, p.requires_grad) for p in self.module.parameters()]
-        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        precisions = [(backend, backend.fp32_precision) for backend in (matmul, conv)]
 
         def restore() -> None:
             for module, training in modes:
                 module.training = training  # not .train(): modules may be in different modes
-            for parameter, wanted in grads:
-                parameter.requires_grad_(wanted)
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            for backend, precision in precisions:
+                backend.fp32_precision = precision
 
-        self._stack.callback(restore)
-        self._stack.enter_context(torch.inference_mode(False))
-        self._stack.enter_context(torch.enable_grad())
+        stack.callback(restore)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(kind, enabled=False))
         self.module.eval()
-        for parameter, _ in grads:
+        for parameter in trained:
             parameter.requires_grad_(False)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        return self
+        for backend, _ in precisions:
+            backend.fp32_precision = "ieee"  # no TF32
 
     def __exit__(
         self,
@@ -71,6 +80,10 @@ class AttackedModel:
         self._depth -= 1
         if self._depth == 0:
             self._stack.pop_all().close()
+
+    def wrong(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Which samples are misclassified, bool, shape (B,); NaN and inf classify nothing."""
+        return (logits.argmax(1) != y) | ~torch.isfinite(logits).all(1)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of a batch, shape (B, C), without a graph."""

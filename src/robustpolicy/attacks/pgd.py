@@ -43,12 +43,13 @@ class PGD:
     name: ClassVar[str] = "pgd"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"steps is {self.steps}; give at least 1")
+        for name in ("steps", "restarts"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise UserError(f"{name} is {value}; give a whole number, at least 1")
+        get_attack_loss(self.loss)
         if not 0 < self.step_size < float("inf"):
             raise UserError(f"step_size is {self.step_size:g}; give a length > 0, such as 0.01")
-        if self.restarts < 1:
-            raise UserError(f"restarts is {self.restarts}; give at least 1")
         if self.restarts > 1 and not self.random_start:
             raise UserError("restarts without a random start repeat each other; use one of the two")
 
@@ -116,7 +117,7 @@ class PGD:
                 logits = model.logits(current)
             else:
                 gradient, logits, _ = model.gradient(current, y, loss)
-            wrong = logits.argmax(1) != y
+            wrong = model.wrong(logits, y)
             # Record the first iterate that fools, even if the sample does not leave.
             new = wrong & ~fooled[left]
             result[left[new]] = current[new]

@@ -35,10 +35,15 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise UserError(f"norm is {self.norm!r}; choose one of {', '.join(NORMS)}")
-        if not self.low < self.high:
-            raise UserError(f"the input range [{self.low:g}, {self.high:g}] is empty")
+        if not -float("inf") < self.low < self.high < float("inf"):
+            raise UserError(
+                f"the input range [{self.low:g}, {self.high:g}] is empty or endless; give two "
+                "finite numbers, the lower first"
+            )
         if not 0 < self.epsilon < float("inf"):
-            raise UserError(f"epsilon is {self.epsilon:g}; give a radius > 0, such as 0.1 or 0.03137")
+            raise UserError(
+                f"epsilon is {self.epsilon:g}; give a radius > 0, such as 0.1 or 0.03137"
+            )
 
     def size(self, delta: Tensor) -> Tensor:
         """Norm of each perturbation, shape (B, 1, ...), ready to scale its sample."""
@@ -65,11 +70,16 @@ class Threat:
         return x_adv.clamp(self.low, self.high)
 
     def check_inputs(self, x: Tensor) -> None:
-        """Check that inputs are finite and inside the range.
+        """Check that inputs are float32 or float64, finite and inside the range.
 
         Raises:
             UserError: otherwise, with the range that they span.
         """
+        if x.dtype not in (torch.float32, torch.float64):
+            raise UserError(
+                f"inputs are {x.dtype}; give float32 (attacks compute in it; a ball of "
+                "bfloat16 numbers is a coarse one)"
+            )
         low, high = float(x.min()), float(x.max())
         if not (low >= self.low and high <= self.high):  # NaN fails this too
             raise UserError(

@@ -35,12 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"robustpolicy: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("robustpolicy: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of a pipe has gone, as after `| head`
         sys.stderr.close()
         return 141
+    except OSError as error:  # a path that is too long, a disk that went away
+        what = f"{error.filename}: " if error.filename else ""
+        print(f"robustpolicy: {what}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("robustpolicy: interrupted", file=sys.stderr)
+        return 130
     except Exception as error:
         # Known by name: importing it here would import torch for every command.
         if type(error).__name__ != "Interrupted":

@@ -92,6 +92,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError(f"--attacks has {given!r}; choose some of {', '.join(known)}")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         raise UserError(f"--json {options.json}: that folder does not exist; make it first")
+    if options.json is not None and options.json.is_dir():
+        raise UserError(f"--json {options.json} is a folder; give the name of a file")
     device = resolve_device(options.device)
     target = load_target(options.target, options.model, options.dataset)
     epsilon = EPSILON[target.dataset] if options.epsilon is None else options.epsilon
@@ -108,6 +110,6 @@ def run(arguments: Sequence[str]) -> None:
             result = evaluate_run(target.run, plan, load, device, progress)
         else:
             result = plan.run(target.model.to(device), load(), progress)
+    evaluation_table(options.target, result).print()  # first: a full disk must not lose it
     if options.json is not None:
         write_json(options.json, {"target": options.target, **result})
-    evaluation_table(options.target, result).print()

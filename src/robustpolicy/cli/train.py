@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ def run(arguments: Sequence[str]) -> None:
     """Train, or resume."""
     name, base, rest = _base(list(arguments))
     listed = ", ".join(RECIPES)
+    if base is None and (later := [word for word in rest if word in RECIPES]):
+        raise UserError(f"{later[0]} stands after an option; the recipe comes first")
     options = parse(
         Options,
         rest,
@@ -93,8 +96,9 @@ def _train(name: str, options: Options) -> None:
     from robustpolicy.training import train
 
     if options.threads is not None:
-        if options.threads < 1:
-            raise UserError(f"--threads is {options.threads}; give at least 1")
+        most = 4 * (os.cpu_count() or 1)
+        if not 1 <= options.threads <= most:
+            raise UserError(f"--threads is {options.threads}; give 1 to {most}")
         torch.set_num_threads(options.threads)
     output = options.output or Path("runs") / f"{name}-{options.recipe.id}"
     with TrainingMonitor(quiet=options.quiet) as monitor:

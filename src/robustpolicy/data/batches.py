@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustpolicy.data.datasets import Dataset
+from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 
 #: Pixels of zero padding before a random crop.
@@ -53,6 +54,8 @@ def splits(dataset: Dataset, protocol: str, validation: float) -> tuple[Split, S
     generator = torch.Generator().manual_seed(derive_seed(dataset.source.name, "validation"))
     order = torch.randperm(len(train), generator=generator)
     held_out = max(1, round(validation * len(train)))
+    if held_out >= len(train):
+        raise UserError(f"validation is {validation:g}, which leaves nothing to train on; give 0.1")
     return train.take(order[held_out:]), train.take(order[:held_out])
 
 

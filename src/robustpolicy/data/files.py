@@ -45,6 +45,8 @@ def search_path(data_dirs: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         UserError: a given folder that does not exist.
     """
+    if isinstance(data_dirs, (str, Path)):
+        data_dirs = [data_dirs]
     given = [Path(folder).expanduser() for folder in data_dirs]
     for folder in given:
         if not folder.is_dir():
@@ -92,7 +94,8 @@ def read(found: Found) -> dict[str, bytes]:
     if found.archive:
         contents = _read_archive(found.archive, found.version)
     else:
-        contents = {name: _read_file(path) for name, path in found.files.items()}
+        sums = found.version.members
+        contents = {name: _read_file(path, sums[name]) for name, path in found.files.items()}
     for name, content in contents.items():
         actual, expected = hashlib.sha256(content).hexdigest(), found.version.members[name]
         if actual != expected:
@@ -107,13 +110,15 @@ _MEND = "delete it and run `robustpolicy data fetch`, or give another --data-dir
 _DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError)
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, expected: str) -> bytes:
     opener = _OPEN.get(path.suffix, open)
     try:
         with opener(path, "rb") as file:  # type: ignore[operator]
             return file.read()
     except _DAMAGE as error:
-        raise UserError(f"{path} cannot be read, so no SHA-256: {error}; {_MEND}") from None
+        raise UserError(
+            f"{path} is cut short or damaged ({error}): not the SHA-256 {expected}; {_MEND}"
+        ) from None
 
 
 def _read_archive(path: Path, version: Version) -> dict[str, bytes]:
@@ -125,7 +130,10 @@ def _read_archive(path: Path, version: Version) -> dict[str, bytes]:
                 if name in version.members and (member := archive.extractfile(entry)):
                     contents[name] = member.read()
     except _DAMAGE as error:
-        raise UserError(f"{path} cannot be read, so no SHA-256: {error}; {_MEND}") from None
+        sums = ", ".join(f"{name} {sha256}" for name, sha256 in version.members.items())
+        raise UserError(
+            f"{path} is cut short or damaged ({error}): not the SHA-256 of {sums}; {_MEND}"
+        ) from None
     missing = [name for name in version.members if name not in contents]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; {_MEND}")

@@ -139,9 +139,13 @@ def evaluate(
     """
     if len(x) == 0 or len(x) != len(y):
         raise UserError(f"{len(x)} inputs and {len(y)} labels; give at least one of each, as many")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; give at least 1")
     threat.check_inputs(x)
     if indices is None:
         indices = torch.arange(len(x))
+    elif len(indices) != len(x):
+        raise UserError(f"{len(indices)} indices for {len(x)} inputs; give one an input")
     chosen = [_get_attack(attack) for attack in attacks]
     if not chosen:
         raise UserError(f"no attacks; choose some of clean, {', '.join(ATTACKS)}")
@@ -152,7 +156,8 @@ def evaluate(
             if attack is None:
                 results["clean"] = clean
                 continue
-            name = _unused_name(attack.name, results)
+            name = str(getattr(attack, "name", None) or getattr(attack, "__name__", "attack"))
+            name = _unused_name(name, results)
             results[name] = _evaluate_attack(
                 attacked,
                 attack,
@@ -190,7 +195,7 @@ def _first_logits(model: AttackedModel, x: Tensor) -> Tensor:
     """Logits of a model that may not fit the data."""
     try:
         logits = model.logits(x)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # the user's code can raise anything
         detail = " ".join(str(error).split())[:200]
         raise UserError(
             f"the model cannot take a batch of shape {tuple(x.shape)}: {detail}; is it made for "
@@ -223,6 +228,8 @@ def _evaluate_attack(
         here = batch.to(x.device)
         clean, labels = x[here], y[here]
         x_adv = attack(model, clean, labels, threat, seed=seed, indices=indices[batch])
+        if not isinstance(x_adv, Tensor) or x_adv.shape != clean.shape:
+            raise UserError(f"attack {name} did not return a tensor of shape {tuple(clean.shape)}")
         valid = threat.verify(clean, x_adv)
         if not bool(valid.all()):
             raise UserError(
@@ -230,7 +237,7 @@ def _evaluate_attack(
                 "samples; its result does not count, so the evaluation stops"
             )
         # Judged anew on the final examples: an attack's own word is not taken.
-        robust[batch] = (model.logits(x_adv).argmax(1) == labels).cpu()
+        robust[batch] = (~model.wrong(model.logits(x_adv), labels)).cpu()
         if progress:
             progress(name, min(first + batch_size, len(todo)), len(todo))
     return AttackResult(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks import FGSM, PGD, Threat
 from robustpolicy.data import Dataset, to_float
+from robustpolicy.errors import UserError
 from robustpolicy.evaluation.evaluate import Progress, evaluate
 from robustpolicy.evaluation.samples import choose_samples
 from robustpolicy.training.environment import describe_environment, public_environment
@@ -111,9 +113,14 @@ def evaluate_run(
         progress: called after each batch.
     """
     path = run.path / "evaluation" / f"{plan.id}.json"
-    if path.exists():
+    try:
         return json.loads(path.read_text())
+    except (OSError, ValueError):
+        pass  # none yet, or a damaged one
     result = plan.run(run.load_model().to(device), load(), progress)
-    make_folder(path.parent)
-    write_json(path, result)
+    try:
+        make_folder(path.parent)
+        write_json(path, result)
+    except UserError as error:  # the numbers are worth more than their copy
+        warnings.warn(f"the result is not kept in the run folder: {error}", stacklevel=2)
     return result

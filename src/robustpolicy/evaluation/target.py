@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 import sys
 import traceback
 from dataclasses import dataclass
@@ -81,15 +80,20 @@ def _load_file(model: nn.Module, path: Path) -> None:
         return
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise UserError(
-            f"{path} is not a file of plain weights ({str(error).splitlines()[0]}); save "
-            "model.state_dict(), or use safetensors"
+            f"{path} is not a file of plain weights ({_short(error)}); save model.state_dict(), or "
+            "use safetensors"
         ) from None
+    try:
+        model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} does not fit this --model: {detail}") from None
+        raise UserError(f"{path} does not fit this --model: {_short(error)}") from None
+
+
+def _short(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _call(target: str) -> nn.Module:
@@ -99,11 +103,12 @@ def _call(target: str) -> nn.Module:
         sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(module_name), name)()
-    except Exception as error:  # the user's code can raise anything
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(
-            f"{target} failed: {type(error).__name__}: {error} ({Path(frame.filename).name}, line "
-            f"{frame.lineno}); it must be importable from here and return an nn.Module"
+            f"{target} failed: {type(error).__name__}: {_short(error)} "
+            f"({Path(frame.filename).name}, line {frame.lineno}); it must be importable "
+            "from here and return an nn.Module"
         ) from None
     if not isinstance(made, nn.Module):
         raise UserError(f"{target} returned {type(made).__name__}; it must return an nn.Module")

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -175,6 +177,7 @@ def _work(pipe: Connection, cell: Cell, data_dirs: Sequence[str | Path], device:
     """Body of a worker process: run the cell; tell an error of the user's in one line."""
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C reaches the parent alone, which then asks us to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         run_cell(cell, data_dirs, device)
     except UserError as error:
@@ -184,10 +187,21 @@ def _work(pipe: Connection, cell: Cell, data_dirs: Sequence[str | Path], device:
         sys.exit(128 + error.signum)
 
 
+def _end_with_parent() -> None:
+    """Stop, checkpoint written, when the parent is gone however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _collect(process: SpawnProcess, pipe: Connection, cell: Cell) -> None:
     process.join()
     if process.exitcode:
-        reason = pipe.recv() if pipe.poll() else f"its process ended with code {process.exitcode}"
+        try:
+            reason = pipe.recv()
+        except EOFError:  # it was killed, or failed with a traceback of its own
+            reason = f"its process ended with code {process.exitcode}"
         raise UserError(f"{cell.name}: {reason}")
 
 

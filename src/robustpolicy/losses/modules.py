@@ -32,9 +32,6 @@ class RewardLoss(nn.Module):
         UserError: a negative amount, both zero, or an unknown name.
     """
 
-    reward: Tensor
-    penalty: Tensor
-
     def __init__(
         self,
         penalty: float | Sequence[float] | Tensor = 1.0,
@@ -77,6 +74,8 @@ class RewardLoss(nn.Module):
             inputs: handed to ``reward_fn``; not used otherwise.
         """
         rewards = self.reward_fn(inputs, labels) if self.reward_fn else None
+        if self.reward_fn and not isinstance(rewards, Tensor):
+            raise UserError(f"reward_fn returned {type(rewards).__name__}; it must return (B, C)")
         return self.loss(
             logits,
             labels,
@@ -119,4 +118,9 @@ class AlternativeLoss(RewardLoss):
 def _amount(given: float | Sequence[float] | Tensor) -> Amount:
     if isinstance(given, Tensor):
         return given.detach().clone() if given.ndim else float(given)
-    return float(given) if isinstance(given, (int, float)) else torch.tensor(given)
+    if isinstance(given, (int, float)):
+        return float(given)
+    try:
+        return torch.tensor(given, dtype=torch.get_default_dtype())
+    except (TypeError, ValueError):
+        raise UserError(f"{given!r} is no amount; give a number, or one a class") from None

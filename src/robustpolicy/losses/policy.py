@@ -66,6 +66,7 @@ def policy_loss(
         tensor([ 0.1269, -0.0635])
     """
     _check(logits, labels, reward, penalty, actions, rewards, reduction, validate)
+    rewards = None if rewards is None else rewards.detach()  # not a way to train a reward model
     if actions == "expected":
         # pi is held constant; what is left is a cross-entropy with soft, signed targets.
         targets = _expected_rewards(logits, labels, reward, penalty, rewards)
@@ -108,6 +109,7 @@ def alternative_loss(
         tensor([0.6931])
     """
     _check(logits, labels, reward, penalty, actions, rewards, reduction, validate)
+    rewards = None if rewards is None else rewards.detach()  # not a way to train a reward model
     # Either way the loss is a cross-entropy with soft, constant targets, shape (B, C): one pass
     # of autograd instead of five.
     others = logits.shape[1] - 1
@@ -146,12 +148,13 @@ def sample_actions(logits: Tensor, generator: torch.Generator | None = None) -> 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     """Cross-entropy with soft, signed, constant targets of shape (B, C)."""
-    if reduction == "none" or logits.dtype not in (torch.float32, torch.float64):
+    small = logits.numel() <= 1 << 16  # one long float32 sum would lose digits
+    if reduction == "none" or not small or logits.dtype not in (torch.float32, torch.float64):
         return F.cross_entropy(logits, targets, reduction=reduction)
     # One dot product over the whole batch: at (128, 10), calls cost more than arithmetic.
     log_pi = logits.log_softmax(1)
     total = torch.dot(targets.reshape(-1), log_pi.reshape(-1))
-    return total * (-1 / len(logits) if reduction == "mean" else -1)
+    return total * (-1 / max(len(logits), 1) if reduction == "mean" else -1)
 
 
 def _take(logits: Tensor, actions: str, generator: torch.Generator | None) -> Tensor:
@@ -243,13 +246,7 @@ def _check(
     if rewards is None:
         if labels is None:
             raise UserError("labels is None; give labels, or a (B, C) tensor as rewards")
-        check_amounts(reward, penalty)
-        for name, amount in (("reward", reward), ("penalty", penalty)):
-            if isinstance(amount, Tensor) and amount.ndim and amount.shape != logits.shape[1:]:
-                raise UserError(
-                    f"{name} has shape {tuple(amount.shape)} for {logits.shape[1]} classes; "
-                    f"give a number or shape ({logits.shape[1]},)"
-                )
+        check_amounts(reward, penalty, logits.shape[1])
     elif rewards.shape != logits.shape:
         raise UserError(
             f"rewards have shape {tuple(rewards.shape)} for logits {tuple(logits.shape)}; "

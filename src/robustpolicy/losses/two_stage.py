@@ -13,6 +13,7 @@ from robustpolicy.losses.modules import (
     PolicyLoss,
     RewardFunction,
 )
+from robustpolicy.losses.validation import check_shapes, check_values
 
 #: What the first stage trains: Eq. 12, cross-entropy, or nothing (Eq. 4 from the first step).
 WARMUPS = ("alternative", "cross-entropy", "none")
@@ -98,6 +99,9 @@ class TwoStageLoss(nn.Module):
         if self.stage == 1 and self.cross_entropy:
             if labels is None:
                 raise UserError("labels is None; a cross-entropy warm-up needs labels")
+            check_shapes(logits, labels)
+            if self.policy.validate:
+                check_values(logits, labels)
             return nn.functional.cross_entropy(logits, labels, reduction=self.reduction)
         return (self.policy if self.stage == 2 else self.warmup)(logits, labels, inputs)
 
@@ -123,7 +127,10 @@ class TwoStageLoss(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the stage from a ``state_dict``."""
-        self.stage = int(state)
+        stage = int(state)
+        if stage not in (1, 2):
+            raise UserError(f"the saved stage is {stage}; a two-stage loss has stages 1 and 2")
+        self.stage = stage
 
     def extra_repr(self) -> str:
         """Settings shown by ``print(module)``."""

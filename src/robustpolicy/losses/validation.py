@@ -38,20 +38,38 @@ def check_shapes(logits: Tensor, labels: Tensor | None) -> None:
         )
 
 
-def check_amounts(reward: Amount, penalty: Amount) -> None:
+def check_amounts(reward: Amount, penalty: Amount, classes: int | None = None) -> None:
     """Check that rewards and penalties are finite, not negative, and never both zero (Eq. 3).
+
+    Amounts per class are read, so on a GPU this waits for it; a compiled loss skips that.
 
     Raises:
         UserError: otherwise, naming the value.
     """
-    numbers = not isinstance(reward, Tensor) and not isinstance(penalty, Tensor)
+    numbers = type(reward) in (int, float) and type(penalty) in (int, float)
     if numbers and 0 <= reward < _INF and 0 <= penalty < _INF and reward + penalty > 0:
         return  # the way of every training step: one line, for speed
+    sizes = set()
     for name, amount in (("reward", reward), ("penalty", penalty)):
         if isinstance(amount, Tensor):
+            size = amount.numel() if amount.ndim else None
+            if size is not None:
+                sizes.add(size)
+            if amount.ndim > 1 or (size and classes and size != classes) or len(sizes) > 1:
+                raise UserError(
+                    f"{name} has shape {tuple(amount.shape)} for {classes or 'C'} classes; give a "
+                    f"number or shape ({classes or 'C'},)"
+                )
+            if torch.compiler.is_compiling():
+                return
             bad = bool((~torch.isfinite(amount) | (amount < 0)).any())
-        else:
+        elif isinstance(amount, (int, float)):
             bad = not 0 <= amount < _INF
+        else:
+            raise UserError(
+                f"{name} is a {type(amount).__name__}; give a number, or a tensor of one number a "
+                "class"
+            )
         if bad:
             raise UserError(
                 f"{name} is {_show(amount)}; give a finite number >= 0 "

@@ -121,7 +121,8 @@ class EvaluationProgress:
         traceback: TracebackType | None,
     ) -> None:
         """Stop drawing."""
-        self._bar.stop()
+        if self._live:
+            self._bar.stop()
 
     def __call__(self, attack: str, done: int, total: int) -> None:
         """Show the progress of an attack."""
@@ -162,7 +163,8 @@ class SweepProgress:
     ) -> None:
         """Show the last state and stop drawing."""
         self()
-        self._bar.stop()
+        if self._live:
+            self._bar.stop()
 
     def __call__(self) -> None:
         """Read the run folders and show where each cell is."""

@@ -25,11 +25,11 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UserError: an unknown name, or a device that this machine lacks.
     """
-    kind = name.split(":")[0]
+    kind, _, number = name.partition(":")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _has_mps()}
     if name == "auto":
         return torch.device(next(k for k in ("cuda", "mps", "cpu") if there[k]))
-    if kind not in there:
+    if kind not in there or (number and not number.isdigit()):
         raise UserError(f"unknown device {name!r}; choose one of {', '.join(DEVICES)}")
     if not there[kind]:
         raise UserError(f"this machine has no {kind} device that torch can use; use --device cpu")
@@ -59,6 +59,8 @@ def public_environment(environment: dict[str, Any]) -> dict[str, Any]:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed since a run began that can change its numbers, in words."""
+    if not before:
+        return ["where it began is not known"]
     return [
         f"{key} {before.get(key)} -> {now[key]}" for key in DECISIVE if before.get(key) != now[key]
     ]

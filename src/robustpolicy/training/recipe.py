@@ -46,6 +46,7 @@ class TwoStage:
     name: ClassVar[str] = "two-stage"
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("penalty", "warmup_penalty", "reward"):
             _check(self, name, 0 <= getattr(self, name) < float("inf"), "a finite number >= 0")
         for name in ("penalty", "warmup_penalty"):
@@ -70,7 +71,10 @@ class Sgd:
     """L2 penalty added to the gradient."""
 
     def __post_init__(self) -> None:
-        _check(self, "learning_rate", 0 < self.learning_rate < float("inf"), "a number > 0")
+        _check_types(self)
+        if not all(type(drop) is int for drop in self.drops):
+            raise UserError(f"drops is {self.drops}; give whole epochs, such as 50 150")
+        _check(self, "learning_rate", 0 < self.learning_rate < 1e30, "a number > 0, such as 0.1")
         _check(self, "drop_factor", 0 < self.drop_factor <= 1, "a number in (0, 1]")
         _check(self, "momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
         _check(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "a number >= 0")
@@ -115,6 +119,7 @@ class Recipe:
     """Share of train that the standard protocol holds out."""
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check(self, "epochs", self.epochs >= 1, "at least 1")
         _check(self, "batch_size", self.batch_size >= 1, "at least 1")
         _check(self, "seed", 0 <= self.seed < 2**31, "an integer in [0, 2**31)")
@@ -147,13 +152,19 @@ class Recipe:
         if not isinstance(data, dict):
             raise UserError(f"a recipe is a JSON object, not {type(data).__name__}")
         data = dict(data)
-        loss = dict(data.pop("loss", {"name": CrossEntropy.name}))
+        loss = data.pop("loss", {"name": CrossEntropy.name})
+        optimizer = data.pop("optimizer", {})
+        if not isinstance(loss, dict) or not isinstance(optimizer, dict):
+            raise UserError("the recipe's loss and optimizer must be JSON objects")
+        loss = dict(loss)
         name = loss.pop("name", None)
         kinds = {kind.name: kind for kind in LOSSES}
-        if name not in kinds:
+        if not isinstance(name, str) or name not in kinds:
             raise UserError(f"unknown loss {name!r} in the recipe; known are {', '.join(kinds)}")
-        optimizer = dict(data.pop("optimizer", {}))
-        optimizer["drops"] = tuple(optimizer.get("drops", ()))
+        drops = optimizer.get("drops", [])
+        if not isinstance(drops, (list, tuple)):
+            raise UserError(f"drops is {drops!r}; give a list of epochs, such as [50, 150]")
+        optimizer = {**optimizer, "drops": tuple(drops)}
         return _build(
             cls,
             {**data, "loss": _build(kinds[name], loss), "optimizer": _build(Sgd, optimizer)},
@@ -182,29 +193,33 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     try:
         return Recipe.from_json(json.loads(path.read_text()))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not a readable recipe.json: {error}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
 
 def _build(kind: type, data: dict[str, Any]) -> Any:
-    """Make a dataclass from JSON data, refusing unknown fields and wrong types."""
-    kinds = get_type_hints(kind)
-    fields = {f.name: kinds[f.name] for f in dataclasses.fields(kind)}
-    for name, value in data.items():
+    """Make a dataclass from JSON data, refusing unknown fields."""
+    fields = [f.name for f in dataclasses.fields(kind)]
+    for name in data:
         if name not in fields:
             raise UserError(f"unknown recipe field {name!r}; known are {', '.join(fields)}")
-        wanted = fields[name]
+    return kind(**data)
+
+
+def _check_types(owner: Any) -> None:
+    """Check fields of plain types and of named choices: from Python, nobody else does."""
+    for name, wanted in get_type_hints(type(owner)).items():
+        value = getattr(owner, name)
         if get_origin(wanted) is Literal:
             if value not in get_args(wanted):
                 choices = ", ".join(get_args(wanted))
                 raise UserError(f"recipe field {name} is {value!r}; choose one of {choices}")
         elif wanted in (int, float, str, bool):
-            number = wanted is float and type(value) is int
-            if type(value) is not wanted and not number:
+            whole = wanted is float and type(value) is int
+            if type(value) is not wanted and not whole:
                 raise UserError(f"recipe field {name} is {value!r}; give {wanted.__name__}")
-    return kind(**data)
 
 
 def _check(owner: object, name: str, fine: bool, allowed: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robustpolicy.data import get_source
@@ -48,51 +49,53 @@ class Run:
         return cls(path, load_recipe(path / "recipe.json"))
 
     @classmethod
-    def create(cls, path: str | Path, recipe: Recipe) -> Run:
-        """Open the run of this recipe in this folder, or begin it.
+    @contextmanager
+    def claim(cls, path: str | Path, recipe: Recipe) -> Iterator[Run]:
+        """Take a folder for this process and open the run of this recipe there, or begin it.
+
+        The folder is looked at under its lock only, so two processes cannot both begin a run.
 
         Raises:
-            UserError: the folder holds another run or other files, or cannot be made.
+            UserError: the folder holds another run or other files, cannot be made or written, or
+                another process trains in it.
         """
         path = Path(path)
-        if (path / "recipe.json").exists():
-            there = cls.open(path)
-            if there.recipe != recipe:
-                raise UserError(
-                    f"{path} holds a different run ({_difference(there.recipe, recipe)}); choose "
-                    "another --output, or delete that folder"
-                )
-            return there
         make_folder(path)
-        strangers = [p.name for p in path.iterdir() if p.name[0] != "." and p.name != "lock"]
+        strangers = _strangers(path)
         if strangers:
             raise UserError(
                 f"{path} is not empty and not a run folder (it holds {strangers[0]}); choose "
                 "another --output"
             )
-        write_json(path / "recipe.json", recipe.to_json())
-        return cls(path, recipe)
-
-    def lock(self) -> FileLock:
-        """Take the folder for this process, until the lock is released or the process ends.
-
-        Raises:
-            UserError: another process trains in this folder.
-        """
-        lock = FileLock(self.path / "lock")
+        lock = FileLock(path / "lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise UserError(
-                f"another process is training in {self.path}; wait for it, or choose another "
-                "--output"
+                f"another process is training in {path}; wait for it, or choose another --output"
             ) from None
-        return lock
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {path}: {error.strerror}; choose another --output"
+            ) from None
+        with lock:
+            for left in path.glob(".*.tmp"):  # of a write that a kill cut off
+                left.unlink(missing_ok=True)
+            if not (path / "recipe.json").exists():
+                write_json(path / "recipe.json", recipe.to_json())
+            run = cls.open(path)
+            if run.recipe != recipe:
+                raise UserError(
+                    f"{path} holds a different run ({_difference(run.recipe, recipe)}); choose "
+                    "another --output, or delete that folder"
+                )
+            yield run
 
     @property
     def done(self) -> bool:
-        """Whether training has ended and the weights are there."""
-        return (self.path / "DONE").exists()
+        """Whether training has ended and what it made is there."""
+        made = ("DONE", "weights.safetensors", "history.jsonl", "environment.json")
+        return all((self.path / name).exists() for name in made)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The state to go on from, or None before the first checkpoint.
@@ -105,11 +108,8 @@ class Run:
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise UserError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}); delete it to start this "
-                "run again from its first epoch"
-            ) from None
+        except Exception as error:  # a damaged file can raise anything
+            raise UserError(_unreadable(path, error)) from None
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write the state and the history made from it.
@@ -117,16 +117,19 @@ class Run:
         Raises:
             UserError: no space; the former checkpoint stays.
         """
-        write_atomically(
-            self.path / "checkpoint.pt", lambda temporary: torch.save(state, temporary)
-        )
-        lines = [json.dumps(record) for record in state["history"]]
-        write_text(self.path / "history.jsonl", "".join(line + "\n" for line in lines))
+        write_atomically(self.path / "checkpoint.pt", lambda to: torch.save(state, to))
+        self.write_history(state["history"])
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """Write history.jsonl from the records of a checkpoint."""
+        lines = [json.dumps(record) + "\n" for record in history]
+        write_text(self.path / "history.jsonl", "".join(lines))
 
     def finish(self, model: nn.Module) -> None:
         """Write the weights and mark the run as done."""
         weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-        write_atomically(self.path / "weights.safetensors", lambda to: save_file(weights, to))
+        data = save(weights)
+        write_atomically(self.path / "weights.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
         write_text(self.path / "DONE", "")
 
     def load_model(self) -> nn.Module:
@@ -146,15 +149,28 @@ class Run:
         return model.eval()
 
     def history(self) -> list[dict[str, Any]]:
-        """One record an epoch."""
+        """One record an epoch.
+
+        Raises:
+            UserError: a damaged file.
+        """
         path = self.path / "history.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        try:
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}); delete it, and the train command makes it anew"
+            ) from None
 
     def environment(self) -> dict[str, Any]:
-        """Versions and hardware with which the run began."""
-        return json.loads((self.path / "environment.json").read_text())
+        """Versions and hardware with which the run began; empty if that is not known."""
+        try:
+            found = json.loads((self.path / "environment.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 def build_recipe_model(recipe: Recipe) -> nn.Module:
@@ -182,6 +198,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise UserError(
             f"{path} does not fit this model: {detail[:200]}; give the model it was saved from"
         ) from None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"{path} cannot be read ({reason[:150]}); delete it to start this run again from its "
+        "first epoch"
+    )
+
+
+def _strangers(path: Path) -> list[str]:
+    """Files of a folder that is not a run's."""
+    if (path / "recipe.json").exists():
+        return []
+    return [p.name for p in path.iterdir() if p.name[0] != "." and p.name != "lock"]
 
 
 def _difference(there: Recipe, given: Recipe) -> str:

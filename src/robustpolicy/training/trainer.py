@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +19,13 @@ from robustpolicy.training.environment import changes, describe_environment, res
 from robustpolicy.training.files import write_json
 from robustpolicy.training.monitor import Monitor
 from robustpolicy.training.recipe import CrossEntropy, Recipe
+from robustpolicy.training.recipes import get_recipe
 from robustpolicy.training.run import Run, build_recipe_model
 from robustpolicy.training.signals import Interrupted, StopRequests
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str,
     output: str | Path,
     *,
     data_dirs: Sequence[str | Path] = (),
@@ -36,7 +38,7 @@ def train(
     same machine, with the same versions and thread count; a change of these is warned of.
 
     Args:
-        recipe: what to train; see :data:`robustpolicy.training.RECIPES`.
+        recipe: what to train, or the name of one of :data:`robustpolicy.training.RECIPES`.
         output: the run folder; made if need be.
         data_dirs: folders to look for the data in first.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
@@ -50,17 +52,18 @@ def train(
             training that diverged.
         Interrupted: SIGINT or SIGTERM came; the checkpoint is written.
     """
+    if isinstance(recipe, str):
+        recipe = get_recipe(recipe)
     monitor = monitor or Monitor()
-    where = resolve_device(device)
+    where = resolve_device(str(device))
     dataset = load_dataset(recipe.dataset, data_dirs)
     _check_fit(recipe, dataset)
-    run = Run.create(output, recipe)
-    if run.done:
-        return run
-    with run.lock(), torch.random.fork_rng(), StopRequests() as stop:
+    train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
+    with Run.claim(output, recipe) as run, torch.random.fork_rng(), StopRequests() as stop:
+        if run.done:
+            return run
         state = State(recipe, where)
         _resume(run, state, monitor)
-        train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
         train_split, watched = train_split.to(where), watched.to(where)
         monitor.start(recipe, state.epoch, -(-len(train_split) // recipe.batch_size))
         while state.epoch < recipe.epochs:
@@ -101,7 +104,8 @@ class State:
         self.epoch = 0
         self.step = 0
         # Sums over the epoch stay on the device: reading them at each step would wait for it.
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self.loss_sum = torch.zeros((), dtype=wide, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -128,10 +132,14 @@ class State:
         }
         if self.stage is not None:
             record["stage"] = self.stage
-        if loss != loss or abs(loss) == float("inf"):
+        # The last step's damage is not in the loss yet, but in what the model says afterwards.
+        if not math.isfinite(loss) or math.isnan(accuracy):
+            what = f"the loss of epoch {self.epoch + 1} is {loss}"
+            if math.isfinite(loss):
+                what = f"after epoch {self.epoch + 1} the model's outputs are not finite"
             raise UserError(
-                f"training diverged: the loss of epoch {self.epoch + 1} is {loss}. The checkpoint "
-                f"of epoch {self.epoch} is kept; try a lower --learning-rate"
+                f"training diverged: {what}. The checkpoint of epoch {self.epoch} is kept; try a "
+                "lower --learning-rate"
             )
         if isinstance(self.loss, TwoStageLoss):
             self.loss.observe(accuracy)
@@ -150,6 +158,7 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "loss": self.loss.state_dict(),
             "generator": self.generator.get_state(),
+            "generator_device": self.device.type,
             "global_generator": torch.get_rng_state(),
             "epoch": self.epoch,
             "step": self.step,
@@ -164,7 +173,11 @@ class State:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.loss.load_state_dict(state["loss"])
-        self.generator.set_state(state["generator"])
+        if state["generator_device"] == self.device.type:
+            self.generator.set_state(state["generator"])
+        else:  # another kind of device has another generator: a new stream, of its own
+            where = state["epoch"], state["step"]
+            self.generator.manual_seed(derive_seed(self.recipe.seed, "noise", *where))
         torch.set_rng_state(state["global_generator"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.loss_sum.copy_(state["loss_sum"])
@@ -190,17 +203,23 @@ def build_loss(recipe: Recipe, generator: torch.Generator | None = None) -> nn.M
 
 
 def accuracy_of(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
-    """Share of a split that a model classifies correctly, in eval mode; restores the mode."""
+    """Share of a split that a model classifies correctly, in eval mode; restores the mode.
+
+    NaN where any output is not finite: such a model classifies nothing.
+    """
     training = model.training
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    finite = torch.ones((), dtype=torch.bool, device=split.labels.device)
     with torch.inference_mode():
         for first in range(0, len(split), batch_size):
             images = to_float(split.images[first : first + batch_size])
             labels = split.labels[first : first + batch_size]
-            correct += (model(images).argmax(1) == labels).sum()
+            logits = model(images)
+            finite &= torch.isfinite(logits).all()
+            correct += (logits.argmax(1) == labels).sum()
     model.train(training)
-    return int(correct) / len(split)
+    return int(correct) / len(split) if bool(finite) else float("nan")
 
 
 def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
@@ -227,13 +246,23 @@ def _resume(run: Run, state: State, monitor: Monitor) -> None:
     if checkpoint is None:
         write_json(run.path / "environment.json", environment)
         return
-    changed = changes(run.environment(), environment)
+    before = run.environment()
+    changed = changes(before, environment)
     if changed:
+        resumed = [*before.get("resumed", []), environment]
+        write_json(run.path / "environment.json", {**(before or environment), "resumed": resumed})
         monitor.warn(
             f"{run.path} was begun elsewhere ({'; '.join(changed)}): it goes on, but its numbers "
             "can differ in the last digits from an undisturbed run"
         )
-    state.load_state_dict(checkpoint)
+    try:
+        state.load_state_dict(checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{run.path}/checkpoint.pt does not fit this run ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:150]}); delete it to start again from the first epoch"
+        ) from None
+    run.write_history(state.history)  # a kill may have come between checkpoint and history
 
 
 def _train_epoch(
@@ -265,7 +294,8 @@ def _train_epoch(
         monitor.step()
         if stop.requested is not None:
             state.seconds += time.perf_counter() - begun
-            run.save_checkpoint(state.state_dict())
+            if math.isfinite(float(state.loss_sum)):  # a diverged state is worth nothing
+                run.save_checkpoint(state.state_dict())
             raise Interrupted(
                 f"stopped in epoch {state.epoch + 1} of {recipe.epochs} after step {state.step}; "
                 f"the checkpoint is in {run.path}, the same command goes on from there",
