@@ -18,8 +18,9 @@ setup: $(STAMP) ## make .venv and install the package with its tools
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "robustpolicy needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 setup"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "setting up .venv (torch and the tools; a minute or more)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP) ## the main job on embedded digits, about a minute

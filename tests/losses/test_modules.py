@@ -146,6 +146,7 @@ REFUSED = [
     (lambda: policy_loss(C, Y, penalty=[1.0] * 10), "penalty is a list"),
     (lambda: PolicyLoss(reward_fn=lambda x, y: None)(C, Y), "reward_fn returned NoneType"),
     (lambda: PolicyLoss("much"), "no amount"),
+    (lambda: TwoStageLoss(penalty=torch.ones(3))(C, Y), r"penalty has shape \(3,\)"),
     (lambda: TwoStageLoss(warmup="cross-entropy")(C, Y.int()), "labels are torch.int32"),
     (lambda: TwoStageLoss(warmup="cross-entropy", validate=True)(C, Y + 9), "outside"),
     (lambda: TwoStageLoss().set_extra_state(torch.tensor(7)), "saved stage is 7"),

@@ -8,29 +8,39 @@ statistics and the global random state alone. The caller verifies what it return
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from robustpolicy.attacks.apgd import APGD
+from robustpolicy.attacks.autoattack import MEMBERS, VERSIONS, AutoAttack
+from robustpolicy.attacks.fab import FAB
 from robustpolicy.attacks.fgsm import FGSM
 from robustpolicy.attacks.losses import ATTACK_LOSSES, AttackLoss
 from robustpolicy.attacks.model import AttackedModel
+from robustpolicy.attacks.official import OfficialAutoAttack
 from robustpolicy.attacks.pgd import PGD
+from robustpolicy.attacks.square import Square
 from robustpolicy.attacks.threat import Threat
 
-#: Any attack of this package.
-Attack = APGD | FGSM | PGD
-#: name -> constructor; every field has a default.
-ATTACKS: dict[str, Callable[..., Any]] = {"fgsm": FGSM, "pgd": PGD}
+#: name -> the attack as it is when only its name is given.
+ATTACKS: dict[str, Any] = {
+    "fgsm": FGSM(),
+    "pgd": PGD(),
+    **MEMBERS,
+    "autoattack": AutoAttack(),
+}
 
 __all__ = [
     "APGD",
     "ATTACKS",
     "ATTACK_LOSSES",
+    "FAB",
     "FGSM",
     "PGD",
-    "Attack",
+    "VERSIONS",
     "AttackLoss",
     "AttackedModel",
+    "AutoAttack",
+    "OfficialAutoAttack",
+    "Square",
     "Threat",
 ]

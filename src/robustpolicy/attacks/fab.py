@@ -164,7 +164,7 @@ class _Best:
 def _boundary(
     model: AttackedModel, x: Tensor, y: Tensor, targets: Tensor | None, threat: Threat
 ) -> tuple[Tensor, Tensor]:
-    """The nearest linearised boundary: its normal, the shape of x, and offset: normal . x = offset."""
+    """The nearest linearised boundary, normal . x = offset: shapes that of x, and (B,)."""
     if targets is not None:
 
         def to_target(logits: Tensor, labels: Tensor) -> Tensor:

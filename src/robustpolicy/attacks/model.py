@@ -22,12 +22,14 @@ class AttackedModel:
     Attributes:
         forwards: samples sent through the model.
         gradients: samples whose input gradient was computed.
+        zero_gradients: how many of these were zero throughout, so that no step could be taken.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.module = model
         self.forwards = 0
         self.gradients = 0
+        self.zero_gradients = 0
         self._depth = 0
         self._stack = ExitStack()
 
@@ -114,4 +116,6 @@ class AttackedModel:
         # Each sample's loss depends on its own input alone, so the sum has every gradient.
         values = loss(logits, y)
         (gradient,) = torch.autograd.grad(values.sum(), x)
+        # Once a gradient is read, waiting for the device costs little beside the model.
+        self.zero_gradients += int((gradient.flatten(1).abs().amax(1) == 0).sum())
         return gradient, logits.detach(), values.detach()

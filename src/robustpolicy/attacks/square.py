@@ -179,9 +179,7 @@ def _signs(x: Tensor, indices: Tensor, *key: object) -> Tensor:
     return keyed(x[:, :, :1, :1], indices, *key).sign()
 
 
-def _tiles(
-    x: Tensor, threat: Threat, indices: Tensor, key: int, draws: torch.Generator
-) -> Tensor:
+def _tiles(x: Tensor, threat: Threat, indices: Tensor, key: int, draws: torch.Generator) -> Tensor:
     """A grid of L2 patterns scaled to norm eps."""
     height, width = x.shape[2:]
     side = max(height // 5, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,10 +23,17 @@ class Options:
     """A run folder; MODULE:CALLABLE, importable from here, returning an nn.Module (this runs its
     code; needs --dataset); or a file of weights (needs --model)."""
     attacks: tuple[str, ...] = ("clean", "fgsm", "pgd")
-    """Some of clean, fgsm, pgd."""
+    """Some of clean, fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square, autoattack."""
+    version: Literal["standard", "plus", "rand"] = "standard"
+    """Version of AutoAttack."""
+    engine: Literal["ours", "official"] = "ours"
+    """Whose AutoAttack: ours, or the official package (extra verify; one process, no resuming
+    within it)."""
+    norm: Literal["Linf", "L2"] = "Linf"
+    """Norm of the ball."""
     epsilon: float | None = None
-    """Radius of the l-infinity ball, inputs in [0, 1]; the paper's for the data set if not given
-    (digits and mnist 0.1, cifar10 0.04)."""
+    """Radius of the ball, inputs in [0, 1]; the paper's for the data set if not given (Linf alone:
+    digits and mnist 0.1, cifar10 0.04)."""
     steps: int = 40
     """Steps of PGD."""
     step_size: float = 0.01
@@ -36,7 +43,7 @@ class Options:
     random_start: bool = True
     """Begin PGD at a random point of the ball."""
     loss: str = "ce"
-    """What the attacks raise: ce or margin."""
+    """What FGSM and PGD raise: ce, margin, dlr or rescaled-ce."""
     samples: int | None = None
     """Test samples, drawn at random with the seed; all if not given."""
     indices: str | None = None
@@ -51,6 +58,12 @@ class Options:
     """Where to evaluate."""
     data_dir: tuple[Path, ...] = ()
     """Folders to look for the data in first."""
+    batch_size: int = 500
+    """Samples a batch."""
+    workers: int = 1
+    """Processes that share the samples, one thread each; on GPUs, one each."""
+    state: Path | None = None
+    """Keep each batch in this folder as soon as it is done; the same command resumes from it."""
     json: Path | None = None
     """Write the result to this file, per-sample flags included."""
     quiet: bool = False
@@ -61,22 +74,68 @@ def run(arguments: Sequence[str]) -> None:
     """Evaluate a target and print a table."""
     options = parse(Options, arguments, "evaluate")
 
-    from functools import partial
-
-    from robustpolicy.attacks import FGSM, PGD, Threat
-    from robustpolicy.attacks.losses import get_attack_loss
     from robustpolicy.data import load_dataset
     from robustpolicy.errors import UserError
-    from robustpolicy.evaluation import Plan, evaluate_run, load_target
-    from robustpolicy.evaluation.plan import EPSILON
+    from robustpolicy.evaluation import evaluate_run, load_target
+    from robustpolicy.evaluation.workers import evaluate_in_workers
     from robustpolicy.report.progress import EvaluationProgress
     from robustpolicy.report.tables import evaluation_table
     from robustpolicy.training.environment import resolve_device
     from robustpolicy.training.files import write_json
 
-    get_attack_loss(options.loss)
-    known = {
+    if options.workers < 1:
+        raise UserError(f"--workers is {options.workers}; give at least 1")
+    if options.json is not None and not options.json.absolute().parent.is_dir():
+        raise UserError(f"--json {options.json}: that folder does not exist; make it first")
+    if options.json is not None and options.json.is_dir():
+        raise UserError(f"--json {options.json} is a folder; give the name of a file")
+    attacks = _attacks(options)
+    device = resolve_device(options.device)
+    words = (options.target, options.model, options.dataset)
+    target = load_target(*words)
+    plan = _plan(options, attacks, target.dataset)
+    about = {"target": list(words)}
+
+    def load() -> Any:
+        return load_dataset(target.dataset, options.data_dir)
+
+    with EvaluationProgress(quiet=options.quiet) as progress:
+        if options.workers > 1:
+            dataset = load()
+            chosen = plan.choose(dataset)
+            found = evaluate_in_workers(
+                words,
+                plan,
+                chosen,
+                workers=options.workers,
+                device=device,
+                data_dirs=options.data_dir,
+                progress=progress,
+                state=options.state,
+                about=about,
+            )
+            result = plan.report(found, dataset, chosen, device)
+        elif target.run is not None and options.state is None:
+            result = evaluate_run(target.run, plan, load, device, progress)
+        else:
+            model = target.model.to(device)
+            result = plan.run(model, load(), progress, options.state, about)
+    evaluation_table(options.target, result).print()  # first: a full disk must not lose it
+    for line in result.get("warnings", []):
+        print(f"warning: {line}")
+    if options.json is not None:
+        write_json(options.json, {"target": options.target, **result})
+
+
+def _attacks(options: Options) -> tuple[Any, ...]:
+    """Attacks with the configuration that the options give."""
+    from robustpolicy.attacks import ATTACKS, FGSM, PGD, AutoAttack, OfficialAutoAttack
+    from robustpolicy.errors import UserError
+
+    ours = options.engine == "ours"
+    known: dict[str, Any] = {
         "clean": "clean",
+        **ATTACKS,
         "fgsm": FGSM(options.loss),
         "pgd": PGD(
             options.steps,
@@ -85,31 +144,29 @@ def run(arguments: Sequence[str]) -> None:
             options.restarts,
             options.loss,
         ),
+        "autoattack": (
+            AutoAttack(options.version) if ours else OfficialAutoAttack(options.version)
+        ),
     }
     unknown = [name for name in options.attacks if name not in known]
     if unknown or not options.attacks:
         given = unknown[0] if unknown else "nothing"
         raise UserError(f"--attacks has {given!r}; choose some of {', '.join(known)}")
-    if options.json is not None and not options.json.absolute().parent.is_dir():
-        raise UserError(f"--json {options.json}: that folder does not exist; make it first")
-    if options.json is not None and options.json.is_dir():
-        raise UserError(f"--json {options.json} is a folder; give the name of a file")
-    device = resolve_device(options.device)
-    target = load_target(options.target, options.model, options.dataset)
-    epsilon = EPSILON[target.dataset] if options.epsilon is None else options.epsilon
-    plan = Plan(
-        Threat(epsilon),
-        tuple(known[name] for name in dict.fromkeys(options.attacks)),
-        options.samples,
-        options.indices,
-        options.seed,
-    )
-    load = partial(load_dataset, target.dataset, options.data_dir)
-    with EvaluationProgress(quiet=options.quiet) as progress:
-        if target.run is not None:
-            result = evaluate_run(target.run, plan, load, device, progress)
-        else:
-            result = plan.run(target.model.to(device), load(), progress)
-    evaluation_table(options.target, result).print()  # first: a full disk must not lose it
-    if options.json is not None:
-        write_json(options.json, {"target": options.target, **result})
+    return tuple(known[name] for name in dict.fromkeys(options.attacks))
+
+
+def _plan(options: Options, attacks: tuple[Any, ...], dataset: str) -> Any:
+    from robustpolicy.attacks import Threat
+    from robustpolicy.errors import UserError
+    from robustpolicy.evaluation import Plan
+    from robustpolicy.evaluation.plan import EPSILON
+
+    if options.epsilon is None and options.norm == "L2":
+        raise UserError("--norm L2 needs an --epsilon; the paper's own are for Linf")
+    epsilon = EPSILON[dataset] if options.epsilon is None else options.epsilon
+    if options.norm == "Linf" and epsilon > 1:
+        raise UserError(
+            f"--epsilon is {epsilon:g}, but inputs lie in [0, 1]; 8/255, say, is 0.031373"
+        )
+    threat = Threat(epsilon, norm=options.norm)
+    return Plan(threat, attacks, options.samples, options.indices, options.seed, options.batch_size)

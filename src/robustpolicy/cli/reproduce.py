@@ -21,7 +21,7 @@ class Options:
     """
 
     experiment: Annotated[str, tyro.conf.Positional]
-    """One of those listed below."""
+    """Name of one of the experiments above."""
     seeds: int = 1
     """Seeds 0 to N-1 of every row."""
     epochs: int | None = None

@@ -109,10 +109,21 @@ def _train(name: str, options: Options) -> None:
             device=options.device,
             monitor=monitor,
         )
-    last = done.history()[-1]
+    history = done.history()
+    last = history[-1]
     split = "test" if options.recipe.protocol == "paper" else "validation"
     print(
-        f"{done.path}: {last['epoch']} epochs, {split} accuracy "
-        f"{100 * last['watched_accuracy']:.2f} %. Next: robustpolicy evaluate {done.path}"
+        f"{done.path}: {len(history)} epoch{'s' if len(history) > 1 else ''}, {split} accuracy "
+        f"{100 * last['watched_accuracy']:.2f} %"
     )
+    if last.get("stage") == 1:
+        loss = options.recipe.loss
+        best = 100 * max(record["watched_accuracy"] for record in history)
+        threshold = 100 * getattr(loss, "threshold", 0)
+        print(
+            f"the second stage never began: the best accuracy was {best:.2f} %, it begins above "
+            f"{threshold:g} %; train longer"
+        )
+    folders = " ".join(["", "--data-dir", *map(str, options.data_dir)]) if options.data_dir else ""
+    print(f"next: robustpolicy evaluate {done.path}{folders}")
     sys.stdout.flush()

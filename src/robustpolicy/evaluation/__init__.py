@@ -1,8 +1,9 @@
 """Evaluation: robust accuracy of a model under attacks, sample by sample."""
 
-from robustpolicy.evaluation.evaluate import AttackResult, Evaluation, evaluate
+from robustpolicy.evaluation.evaluate import evaluate
 from robustpolicy.evaluation.intervals import wilson
 from robustpolicy.evaluation.plan import Plan, evaluate_run, paper_plan
+from robustpolicy.evaluation.result import AttackResult, Evaluation
 from robustpolicy.evaluation.samples import choose_samples
 from robustpolicy.evaluation.target import Target, load_target
 

@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from robustpolicy.attacks import FGSM, PGD, Threat
 from robustpolicy.data import Dataset, to_float
 from robustpolicy.errors import UserError
-from robustpolicy.evaluation.evaluate import Progress, evaluate
+from robustpolicy.evaluation.evaluate import evaluate
+from robustpolicy.evaluation.judge import Progress
+from robustpolicy.evaluation.result import Evaluation
 from robustpolicy.evaluation.samples import choose_samples
 from robustpolicy.training.environment import describe_environment, public_environment
 from robustpolicy.training.files import make_folder, write_json
@@ -37,6 +40,7 @@ class Plan:
         samples: how many, drawn at random; None takes all.
         indices: ``"A:B"`` instead.
         seed: seed of the draw and of the attacks' randomness.
+        batch_size: samples a batch.
     """
 
     threat: Threat
@@ -44,17 +48,46 @@ class Plan:
     samples: int | None = None
     indices: str | None = None
     seed: int = 0
+    batch_size: int = 500
 
     def run(
-        self, model: nn.Module, dataset: Dataset, progress: Progress | None = None
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        progress: Progress | None = None,
+        state: Path | None = None,
+        about: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Evaluate a model on the samples of this plan; returns plain data.
+        """Evaluate a model, on its own device, on the samples of this plan; returns plain data.
 
-        The model's own device is used.
+        Args:
+            model: the model.
+            dataset: its test split is used.
+            progress: called after each batch.
+            state: folder to keep batches in and resume from.
+            about: kept beside the state.
         """
+        chosen = self.choose(dataset)
+        result = self.evaluate(model, dataset, chosen, progress, state, about)
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        chosen = choose_samples(len(dataset.test_labels), self.samples, self.indices, self.seed)
-        result = evaluate(
+        return self.report(result, dataset, chosen, device)
+
+    def choose(self, dataset: Dataset) -> Tensor:
+        """Indices of the samples in the test split."""
+        return choose_samples(len(dataset.test_labels), self.samples, self.indices, self.seed)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        chosen: Tensor,
+        progress: Progress | None = None,
+        state: Path | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> Evaluation:
+        """Evaluate a model on these samples of the test split."""
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        return evaluate(
             model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             to_float(dataset.test_images[chosen]).to(device),
             dataset.test_labels[chosen].to(device),
@@ -62,8 +95,16 @@ class Plan:
             self.attacks,
             seed=self.seed,
             indices=chosen,
+            batch_size=self.batch_size,
             progress=progress,
+            state=state,
+            about=about,
         )
+
+    def report(
+        self, result: Evaluation, dataset: Dataset, chosen: Tensor, device: torch.device
+    ) -> dict[str, Any]:
+        """An evaluation as plain data, with what it was made on."""
         labels = dataset.test_labels[chosen]
         clean = result.attacks.get("clean")
         which = self.indices or (f"{self.samples} drawn at random" if self.samples else "all")

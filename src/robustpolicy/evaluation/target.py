@@ -102,7 +102,9 @@ def _call(target: str) -> nn.Module:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        made = getattr(importlib.import_module(module_name), name)()
+        made = getattr(importlib.import_module(module_name), name)
+        if not isinstance(made, nn.Module):
+            made = made()
     except (Exception, SystemExit) as error:  # the user's code can raise anything
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise UserError(

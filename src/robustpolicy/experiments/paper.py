@@ -90,7 +90,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         Experiment(
             "digits",
             "Embedded digits, LeNet5: cross-entropy against two stages",
-            "Not in the paper: a data set that comes with the package, to see that all works.",
+            "Not in the paper. These digits are too few and too easy to judge a method by; they "
+            "show that all works. `robustpolicy reproduce mnist` is the real comparison.",
             (
                 Row("ce", "cross-entropy", RECIPES["digits-ce"]),
                 Row("policy", "two stages (.75, 1.5)", RECIPES["digits-policy"]),

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from robustpolicy.errors import UserError
 from robustpolicy.experiments.paper import Experiment, Row
 from robustpolicy.experiments.results import cell_name, second_stage_epoch
+from robustpolicy.training.processes import run_processes
 from robustpolicy.training.recipe import Recipe
-from robustpolicy.training.signals import Interrupted, StopRequests
 
 
 @dataclass(frozen=True)
@@ -78,8 +70,15 @@ def _cell(experiment: Experiment, row: Row, seed: int, output: Path, results: Pa
     )
 
 
-def run_cell(cell: Cell, data_dirs: Sequence[str | Path] = (), device: str = "auto") -> None:
+def run_cell(
+    cell: Cell,
+    data_dirs: Sequence[str | Path] = (),
+    device: str = "auto",
+    tell: Callable[[object], None] | None = None,
+) -> None:
     """Train a cell, evaluate it as the paper does, and write its result; resumes both.
+
+    Progress is read from the run folder, so ``tell`` is not used.
 
     Raises:
         UserError: as in training and evaluation.
@@ -141,68 +140,14 @@ def run_cells(
             call goes on from their checkpoints.
         Interrupted: SIGINT or SIGTERM came; likewise.
     """
-    waiting = [cell for cell in cells if not cell.done]
-    count = workers or os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")  # torch does not survive a fork
-    running: dict[int, tuple[SpawnProcess, Connection, Cell]] = {}
-    with StopRequests() as stop:
-        try:
-            while waiting or running:
-                while waiting and len(running) < count:
-                    cell = waiting.pop(0)
-                    ours, theirs = context.Pipe(duplex=False)
-                    arguments = (theirs, cell, data_dirs, device)
-                    process = context.Process(target=_work, args=arguments)
-                    process.start()
-                    theirs.close()
-                    running[process.sentinel] = process, ours, cell
-                for sentinel in connection.wait(list(running), timeout=1):
-                    process, ours, cell = running.pop(sentinel)  # type: ignore[arg-type]
-                    _collect(process, ours, cell)
-                watch()
-                if stop.requested is not None:
-                    raise Interrupted(
-                        f"stopped with {len(waiting) + len(running)} of {len(cells)} cells left; "
-                        "the same command goes on from their checkpoints",
-                        stop.requested,
-                    )
-        finally:
-            for process, _, _ in running.values():
-                process.terminate()  # it writes its checkpoint, then ends
-            for process, _, _ in running.values():
-                process.join()
-
-
-def _work(pipe: Connection, cell: Cell, data_dirs: Sequence[str | Path], device: str) -> None:
-    """Body of a worker process: run the cell; tell an error of the user's in one line."""
-    if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C reaches the parent alone, which then asks us to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        run_cell(cell, data_dirs, device)
-    except UserError as error:
-        pipe.send(str(error))
-        sys.exit(2)
-    except Interrupted as error:
-        sys.exit(128 + error.signum)
-
-
-def _end_with_parent() -> None:
-    """Stop, checkpoint written, when the parent is gone however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _collect(process: SpawnProcess, pipe: Connection, cell: Cell) -> None:
-    process.join()
-    if process.exitcode:
-        try:
-            reason = pipe.recv()
-        except EOFError:  # it was killed, or failed with a traceback of its own
-            reason = f"its process ended with code {process.exitcode}"
-        raise UserError(f"{cell.name}: {reason}")
+    todo = [cell for cell in cells if not cell.done]
+    run_processes(
+        run_cell,
+        [(cell, data_dirs, device) for cell in todo],
+        names=[cell.name for cell in todo],
+        workers=workers or os.cpu_count() or 1,
+        tick=watch,
+    )
 
 
 def progress_of(cell: Cell) -> tuple[str, int]:

@@ -88,6 +88,10 @@ class RewardLoss(nn.Module):
             validate=self.validate,
         )
 
+    def check_classes(self, classes: int) -> None:
+        """Raise UserError where amounts per class do not fit this number of classes."""
+        check_amounts(self._get("reward"), self._get("penalty"), classes)
+
     def extra_repr(self) -> str:
         """Settings shown by ``print(module)``."""
         return (

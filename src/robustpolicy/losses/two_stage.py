@@ -96,6 +96,8 @@ class TwoStageLoss(nn.Module):
         self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None
     ) -> Tensor:
         """Loss of a batch in the present stage; arguments as in :meth:`PolicyLoss.forward`."""
+        if self.stage == 1 and logits.ndim == 2:  # not hours later, when stage 2 begins
+            self.policy.check_classes(logits.shape[1])
         if self.stage == 1 and self.cross_entropy:
             if labels is None:
                 raise UserError("labels is None; a cross-entropy warm-up needs labels")

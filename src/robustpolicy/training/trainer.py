@@ -139,7 +139,7 @@ class State:
                 what = f"after epoch {self.epoch + 1} the model's outputs are not finite"
             raise UserError(
                 f"training diverged: {what}. The checkpoint of epoch {self.epoch} is kept; try a "
-                "lower --learning-rate"
+                "lower --learning-rate with another --output"
             )
         if isinstance(self.loss, TwoStageLoss):
             self.loss.observe(accuracy)
