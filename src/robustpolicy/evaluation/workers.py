@@ -60,6 +60,8 @@ def evaluate_in_workers(
     def listen(number: int, message: tuple[str, int, int]) -> None:
         name, done, total = message
         seen.setdefault(name, {})[number] = done, total
+        if len(seen[name]) < len(shards):
+            return  # before every process has said how much it has to do
         sums = [sum(values) for values in zip(*seen[name].values(), strict=True)]
         (progress or silent)(name, sums[0], sums[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -87,7 +88,7 @@ def _drain(
     """Read what a process has sent; True once it has ended well."""
     while pipe.poll():
         try:
-            kind, content = pipe.recv()
+            kind, content = pickle.loads(pipe.recv_bytes())
         except EOFError:  # it was killed, or failed with a traceback of its own
             process.join()
             raise UserError(f"{name}: its process ended with code {process.exitcode}") from None
@@ -109,13 +110,18 @@ def _body(pipe: Connection, function: Callable[..., Any], job: tuple[Any, ...]) 
         os.setsid()  # Ctrl-C reaches the parent alone, which then asks us to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        result = function(*job, lambda message: pipe.send(("tell", message)))
+        result = function(*job, lambda message: _send(pipe, "tell", message))
     except UserError as error:
-        pipe.send(("error", str(error)))
+        _send(pipe, "error", str(error))
         sys.exit(2)
     except Interrupted as error:
         sys.exit(128 + error.signum)
-    pipe.send(("result", result))
+    _send(pipe, "result", result)
+
+
+def _send(pipe: Connection, kind: str, content: Any) -> None:
+    # Plain pickle copies tensors; the pipe's own would share memory with a process that ends.
+    pipe.send_bytes(pickle.dumps((kind, content)))
 
 
 def _end_with_parent() -> None:
