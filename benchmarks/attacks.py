@@ -58,8 +58,8 @@ def main() -> None:
         (mine, fast), (theirs, slow) = measure(ours), measure(official)
         differ = int((mine != theirs).sum())
         print(
-            f"{what}: robust {int(mine.sum())} ours, {int(theirs.sum())} official, {differ} differ; "
-            f"{fast:.0f} s against {slow:.0f} s, x {slow / fast:.2f}"
+            f"{what}: robust {int(mine.sum())} ours, {int(theirs.sum())} official, "
+            f"{differ} differ; {fast:.0f} s against {slow:.0f} s, x {slow / fast:.2f}"
         )
         label = f"{what}, {len(y)} images, eps {options.epsilon:g}: speed over pyautoattack's"
         aim = "at least 1.2" if isinstance(ours, AutoAttack) else "at least 1"

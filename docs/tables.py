@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from robustpolicy.experiments.paper import get_experiment
-from robustpolicy.experiments.results import read_results
+from robustpolicy.experiments.results import Summary, read_results
 from robustpolicy.report.tables import Table, experiment_table
 
 ROOT = Path(__file__).parent.parent
+AUTOATTACK = re.compile(r"(<!-- autoattack -->\n).*?(<!-- end -->)", re.DOTALL)
 SPEED = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -24,6 +25,7 @@ BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def render(text: str) -> str:
     """The text with every table made anew."""
     text = BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
+    text = AUTOATTACK.sub(lambda found: found[1] + _autoattack() + "\n" + found[2], text)
     return SPEED.sub(lambda found: found[1] + _speed() + "\n" + found[2], text)
 
 
@@ -39,6 +41,39 @@ def _table(name: str) -> str:
     minutes = sum(cell["training"]["seconds"] for cell in cells) / len(cells) / 60
     hardware = f"Trained on {'; '.join(sorted(seen))}; {minutes:.1f} minutes a training."
     return f"\n{experiment_table(experiment, results).markdown()}\n\n{hardware}\n"
+
+
+def _autoattack() -> str:
+    """Robust accuracy after each attack of the sequence, over seeds."""
+    rows, n, epsilon, where = [], 0, 0.0, ""
+    for row in get_experiment("mnist").rows:
+        cells = [json.loads(p.read_text()) for p in _autoattack_files(row.key)]
+        if not cells:
+            continue
+        attacks = [cell["attacks"] for cell in cells]
+        columns = [[a["clean"] for a in attacks], [a["pgd"] for a in attacks]]
+        columns += [
+            [a["autoattack"]["members"][member] for a in attacks]
+            for member in ("apgd-ce", "apgd-t", "fab-t", "square")
+        ]
+        shown = [
+            str(Summary(tuple(100 * entry["robust_accuracy"] for entry in column)))
+            for column in columns
+        ]
+        rows.append((row.label, *shown, str(len(cells))))
+        n, epsilon = cells[0]["n"], cells[0]["threat"]["epsilon"]
+        environment = cells[0]["environment"]
+        where = f"{environment['cpu']}, torch {environment['torch']}"
+    heading = ("training", "clean", "PGD-40", "APGD-CE", "+ APGD-T", "+ FAB-T", "+ Square", "seeds")
+    note = (
+        f"Percent of {n} random test images, eps {epsilon:g}; AutoAttack standard, each column on "
+        f"what withstood the one before; mean over seeds (least–greatest). {where}."
+    )
+    return f"\n{Table('', heading, tuple(rows), (note,)).markdown()}\n"
+
+
+def _autoattack_files(key: str) -> list[Path]:
+    return sorted((ROOT / "results" / "autoattack").glob(f"{key}-seed*.json"))
 
 
 def _speed() -> str:

@@ -117,6 +117,7 @@ ERRORS = [
     ("evaluate {run} --norm L2", "needs an --epsilon"),
     ("evaluate {run} --workers 0", "--workers is 0"),
     ("evaluate {run} --version fast", "'fast'"),
+    ("evaluate {run} --attacks transfer", "needs --surrogate"),
     ("verify nowhere", "holds no evaluation"),
     ("evaluate {run} --samples 361", "give a number from 1 to 360"),
     ("evaluate {run} --indices 3", "give A:B"),

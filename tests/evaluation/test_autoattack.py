@@ -58,7 +58,7 @@ class TestEqualToTheOfficial:
         self.compare(model, *digits_batch(digits, 30), which, Threat(epsilon, norm=norm))
 
     @pytest.mark.mnist
-    @pytest.mark.parametrize("which", ["apgd-ce", "apgd-t"])
+    @pytest.mark.parametrize("which", ["apgd-ce", pytest.param("apgd-t", marks=pytest.mark.slow)])
     def test_apgd_on_mnist(self, mnist, mnist_model, which):
         chosen = torch.randperm(10_000, generator=torch.Generator().manual_seed(0))[:100]
         x, y = to_float(mnist.test_images[chosen]), mnist.test_labels[chosen]
@@ -241,6 +241,7 @@ class TestState:
         with pytest.raises(UserError, match="not empty"):
             evaluate(model, x, y, Threat(0.05), (PGD(steps=2),), state=tmp_path / "full")
 
+    @pytest.mark.slow
     def test_kill_9_and_on(self, digits_run, tmp_path, cli):
         line = ["evaluate", digits_run.path, "--attacks", "clean", "apgd-ce", "apgd-t", "--samples",
                 "40", "--epsilon", "0.05", "--batch-size", "5", "--device", "cpu"]  # fmt: skip

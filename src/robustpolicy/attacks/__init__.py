@@ -18,14 +18,17 @@ from robustpolicy.attacks.losses import ATTACK_LOSSES, AttackLoss
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.official import OfficialAutoAttack
 from robustpolicy.attacks.pgd import PGD
+from robustpolicy.attacks.spsa import SPSA
 from robustpolicy.attacks.square import Square
 from robustpolicy.attacks.threat import Threat
+from robustpolicy.attacks.transfer import Transfer
 
 #: name -> the attack as it is when only its name is given.
 ATTACKS: dict[str, Any] = {
     "fgsm": FGSM(),
     "pgd": PGD(),
     **MEMBERS,
+    "spsa": SPSA(),
     "autoattack": AutoAttack(),
 }
 
@@ -36,6 +39,7 @@ __all__ = [
     "FAB",
     "FGSM",
     "PGD",
+    "SPSA",
     "VERSIONS",
     "AttackLoss",
     "AttackedModel",
@@ -43,4 +47,5 @@ __all__ = [
     "OfficialAutoAttack",
     "Square",
     "Threat",
+    "Transfer",
 ]

@@ -31,6 +31,8 @@ class PGD:
         loss: what it raises: a name of ``ATTACK_LOSSES`` or a function (logits, labels) -> (B,).
         early_exit: let fooled samples leave. Off, all take every step (for tests and timing) and
             the result is the same up to the rounding that the composition of a batch causes.
+        last: return the last iterate of every sample, fooled on the way or not; none leaves. It
+            has the greatest loss, which is what another model is attacked with.
     """
 
     steps: int = 40
@@ -39,6 +41,7 @@ class PGD:
     restarts: int = 1
     loss: str | AttackLoss = "ce"
     early_exit: bool = True
+    last: bool = False
 
     name: ClassVar[str] = "pgd"
 
@@ -62,6 +65,7 @@ class PGD:
         *,
         seed: int = 0,
         indices: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Adversarial examples, the shape of ``x``.
 
@@ -72,6 +76,7 @@ class PGD:
             threat: ball and range.
             seed: seed of the random starts.
             indices: index of each sample in its data set, shape (B,); 0 ... B-1 if None.
+            start: where the first restart begins instead, the shape of ``x``.
         """
         if indices is None:
             indices = torch.arange(len(x))
@@ -83,10 +88,12 @@ class PGD:
             for restart in range(self.restarts):
                 if len(left) == 0:
                     break
-                start = indices[left.to(indices.device)]
-                adversarial, fooled = self._try(
-                    attacked, x[left], y[left], threat, start, seed, restart
-                )
+                key = indices[left.to(indices.device)]
+                first = start[left] if start is not None and restart == 0 else None
+                if first is None and self.random_start:
+                    noise = keyed_noise(threat, seed, "start")(x[left], key, restart)
+                    first = x[left] + threat.epsilon * noise
+                adversarial, fooled = self._try(attacked, x[left], y[left], threat, first)
                 # Unfooled samples keep the last iterate: the contract promises an attempt.
                 best[left] = adversarial
                 left = left[~fooled]
@@ -98,19 +105,15 @@ class PGD:
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        indices: Tensor,
-        seed: int,
-        restart: int,
+        start: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """One restart: the examples and which of them are misclassified."""
-        loss = get_attack_loss(self.loss)
+        classes = model.logits(x[:1]).shape[1] if self.loss == "dlr" else None
+        loss = get_attack_loss(self.loss, classes)
         result = x.clone()
         fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         left = torch.arange(len(x), device=x.device)
-        current = x
-        if self.random_start:
-            noise = keyed_noise(threat, seed, "start")(x, indices, restart)
-            current = threat.project(x + threat.epsilon * noise, x)
+        current = x if start is None else threat.project(start, x)
         for step in range(self.steps + 1):
             last = step == self.steps
             if last:
@@ -123,10 +126,12 @@ class PGD:
             result[left[new]] = current[new]
             fooled[left[new]] = True
             if last:
-                rest = ~fooled[left]
+                rest = torch.ones_like(wrong) if self.last else ~fooled[left]
                 result[left[rest]] = current[rest]
+                if self.last:
+                    fooled[left] = wrong
                 break
-            if self.early_exit and bool(new.any()):
+            if self.early_exit and not self.last and bool(new.any()):
                 keep = ~new
                 left, y, x = left[keep], y[keep], x[keep]
                 current, gradient = current[keep], gradient[keep]

@@ -23,12 +23,15 @@ class Options:
     """A run folder; MODULE:CALLABLE, importable from here, returning an nn.Module (this runs its
     code; needs --dataset); or a file of weights (needs --model)."""
     attacks: tuple[str, ...] = ("clean", "fgsm", "pgd")
-    """Some of clean, fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square, autoattack."""
+    """Some of clean, fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square, spsa, autoattack,
+    transfer (needs --surrogate)."""
     version: Literal["standard", "plus", "rand"] = "standard"
     """Version of AutoAttack."""
     engine: Literal["ours", "official"] = "ours"
     """Whose AutoAttack: ours, or the official package (extra verify; one process, no resuming
     within it)."""
+    surrogate: tuple[str, ...] = ()
+    """Run folders on which the transfer attack crafts its examples."""
     norm: Literal["Linf", "L2"] = "Linf"
     """Norm of the ball."""
     epsilon: float | None = None
@@ -148,11 +151,26 @@ def _attacks(options: Options) -> tuple[Any, ...]:
             AutoAttack(options.version) if ours else OfficialAutoAttack(options.version)
         ),
     }
+    if "transfer" in options.attacks:
+        known["transfer"] = _transfer(options)
     unknown = [name for name in options.attacks if name not in known]
     if unknown or not options.attacks:
         given = unknown[0] if unknown else "nothing"
         raise UserError(f"--attacks has {given!r}; choose some of {', '.join(known)}")
     return tuple(known[name] for name in dict.fromkeys(options.attacks))
+
+
+def _transfer(options: Options) -> Any:
+    from robustpolicy.attacks import Transfer
+    from robustpolicy.errors import UserError
+    from robustpolicy.evaluation import load_target
+    from robustpolicy.training.environment import resolve_device
+
+    if not options.surrogate:
+        raise UserError("the transfer attack needs --surrogate RUN, one or several")
+    device = resolve_device(options.device)
+    models = tuple(load_target(run).model.to(device) for run in options.surrogate)
+    return Transfer(models, labels=options.surrogate)
 
 
 def _plan(options: Options, attacks: tuple[Any, ...], dataset: str) -> Any:
