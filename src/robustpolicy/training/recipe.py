@@ -56,6 +56,61 @@ class TwoStage:
 
 
 @dataclass(frozen=True)
+class NoAdversary:
+    """Training on the images as they are."""
+
+    name: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True)
+class _Adversary:
+    """The attack inside an adversarial training."""
+
+    epsilon: float = 0.1
+    """Radius of the l-infinity ball."""
+    steps: int = 10
+    """Gradient steps of the attack in each training step."""
+    step_size: float = 0.025
+    """Length of such a step."""
+    ramp: int = 2
+    """Epsilon (and the step) rise linearly over this many epochs before they are whole."""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "epsilon", 0 < self.epsilon < float("inf"), "a radius > 0, such as 0.1")
+        _check(self, "step_size", 0 < self.step_size < float("inf"), "a length > 0")
+        _check(self, "steps", self.steps >= 1, "at least 1")
+        _check(self, "ramp", self.ramp >= 0, "at least 0")
+
+    def radius(self, epoch: int) -> float:
+        """Epsilon in an epoch, counted from 0."""
+        return self.epsilon * min(1.0, (epoch + 1) / (self.ramp + 1))
+
+
+@dataclass(frozen=True)
+class MadryAT(_Adversary):
+    """Adversarial training (Madry et al. 2018): the loss on PGD's last iterate."""
+
+    name: ClassVar[str] = "madry"
+
+
+@dataclass(frozen=True)
+class Trades(_Adversary):
+    """TRADES (Zhang et al. 2019): the loss on the image, and beta times the divergence between
+    the outputs on the image and on an adversarial one.
+    """
+
+    beta: float = 6.0
+    """Weight of the divergence."""
+
+    name: ClassVar[str] = "trades"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self, "beta", 0 < self.beta < float("inf"), "a number > 0, such as 6")
+
+
+@dataclass(frozen=True)
 class Sgd:
     """Stochastic gradient descent with steps down in the learning rate."""
 
@@ -102,6 +157,8 @@ class Recipe:
     """Training loss."""
     optimizer: Sgd = field(default_factory=Sgd)
     """Optimiser and learning rate schedule."""
+    adversary: NoAdversary | MadryAT | Trades = field(default_factory=NoAdversary)
+    """Adversarial training, if any."""
     protocol: Literal["standard", "paper"] = "standard"
     """standard: watch a validation split held out of train. paper: train on all of train, watch
     the test split (a leak, kept to reproduce the paper)."""
@@ -140,6 +197,7 @@ class Recipe:
         """The recipe as plain JSON data; losses carry their name."""
         data = json.loads(json.dumps(dataclasses.asdict(self)))
         data["loss"] = {"name": self.loss.name, **data["loss"]}
+        data["adversary"] = {"name": self.adversary.name, **data["adversary"]}
         return data
 
     @classmethod
@@ -152,23 +210,19 @@ class Recipe:
         if not isinstance(data, dict):
             raise UserError(f"a recipe is a JSON object, not {type(data).__name__}")
         data = dict(data)
-        loss = data.pop("loss", {"name": CrossEntropy.name})
+        loss = _named("loss", data.pop("loss", {"name": CrossEntropy.name}), LOSSES)
+        adversary = _named(
+            "adversary", data.pop("adversary", {"name": NoAdversary.name}), ADVERSARIES
+        )
         optimizer = data.pop("optimizer", {})
-        if not isinstance(loss, dict) or not isinstance(optimizer, dict):
-            raise UserError("the recipe's loss and optimizer must be JSON objects")
-        loss = dict(loss)
-        name = loss.pop("name", None)
-        kinds = {kind.name: kind for kind in LOSSES}
-        if not isinstance(name, str) or name not in kinds:
-            raise UserError(f"unknown loss {name!r} in the recipe; known are {', '.join(kinds)}")
+        if not isinstance(optimizer, dict):
+            raise UserError("the recipe's optimizer must be JSON objects, not a value")
         drops = optimizer.get("drops", [])
         if not isinstance(drops, (list, tuple)):
             raise UserError(f"drops is {drops!r}; give a list of epochs, such as [50, 150]")
         optimizer = {**optimizer, "drops": tuple(drops)}
-        return _build(
-            cls,
-            {**data, "loss": _build(kinds[name], loss), "optimizer": _build(Sgd, optimizer)},
-        )
+        parts = {"loss": loss, "adversary": adversary, "optimizer": _build(Sgd, optimizer)}
+        return _build(cls, {**data, **parts})
 
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe over other epochs, its drops scaled in proportion."""
@@ -181,7 +235,9 @@ class Recipe:
 
 
 #: Every loss that a recipe can name.
-LOSSES: tuple[type[CrossEntropy] | type[TwoStage], ...] = (CrossEntropy, TwoStage)
+LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage)
+#: Every adversarial training that a recipe can name.
+ADVERSARIES: tuple[Any, ...] = (NoAdversary, MadryAT, Trades)
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -197,6 +253,17 @@ def load_recipe(path: str | Path) -> Recipe:
         raise UserError(f"{path} is not a readable recipe.json: {error}") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _named(what: str, data: Any, known: tuple[Any, ...]) -> Any:
+    """Make the dataclass that the data's ``name`` stands for."""
+    if not isinstance(data, dict):
+        raise UserError(f"the recipe's {what} must be JSON objects, not {type(data).__name__}")
+    kinds = {kind.name: kind for kind in known}
+    name = data.get("name")
+    if not isinstance(name, str) or name not in kinds:
+        raise UserError(f"unknown {what} {name!r} in the recipe; known are {', '.join(kinds)}")
+    return _build(kinds[name], {key: value for key, value in data.items() if key != "name"})
 
 
 def _build(kind: type, data: dict[str, Any]) -> Any:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robustpolicy.data import Dataset, Split, epoch_batches, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.losses import TwoStageLoss
 from robustpolicy.randomness import derive_seed
+from robustpolicy.training.adversarial import objective
 from robustpolicy.training.environment import changes, describe_environment, resolve_device
 from robustpolicy.training.files import write_json
 from robustpolicy.training.monitor import Monitor
@@ -283,8 +284,9 @@ def _train_epoch(
     model.train()
     begun = time.perf_counter()
     for images, labels in batches:
-        logits: Tensor = model(images)
-        loss: Tensor = loss_fn(logits, labels)
+        loss, logits = objective(
+            model, loss_fn, images, labels, recipe.adversary, state.epoch, state.generator
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -1,0 +1,156 @@
+"""Adversarial training against its published formulas, and to the bit after a kill."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from robustpolicy import PGD, Threat, UserError
+from robustpolicy.models import LeNet5
+from robustpolicy.training import Monitor, get_recipe, train
+from robustpolicy.training.adversarial import craft_madry, craft_trades, objective
+from robustpolicy.training.recipe import MadryAT, NoAdversary, Recipe, Sgd, Trades
+
+ADVERSARIES = [MadryAT(ramp=0, steps=3), Trades(ramp=0, steps=3, beta=2.0)]
+
+
+@pytest.fixture
+def batch(digits):
+    torch.manual_seed(0)
+    return LeNet5().train(), digits.train_images[:16].float() / 255, digits.train_labels[:16]
+
+
+def generator():
+    return torch.Generator().manual_seed(5)
+
+
+def test_without_an_adversary_it_is_the_loss(batch):
+    model, x, y = batch
+    loss, logits = objective(model, nn.CrossEntropyLoss(), x, y, NoAdversary(), 0, generator())
+    torch.testing.assert_close(loss, F.cross_entropy(model(x), y))
+    assert logits.shape == (16, 10)
+
+
+def test_madry_is_the_loss_on_the_last_iterate(batch):
+    model, x, y = batch
+    adversary = MadryAT(ramp=0, steps=4, epsilon=0.2, step_size=0.07)
+    noise = torch.empty_like(x).uniform_(-1, 1, generator=generator())
+    x_adv = (x + 0.2 * noise).clamp(0, 1)
+    for _ in range(4):
+        x_adv.requires_grad_()
+        (slope,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
+        x_adv = x_adv.detach() + 0.07 * slope.sign()
+        x_adv = torch.minimum(torch.maximum(x_adv, x - 0.2), x + 0.2).clamp(0, 1)
+    ours = craft_madry(model, x, y, adversary, 0, generator())
+    torch.testing.assert_close(ours, x_adv)
+    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
+    torch.testing.assert_close(loss, F.cross_entropy(model(x_adv), y))
+
+
+def test_trades_is_the_loss_plus_the_divergence(batch):
+    model, x, y = batch
+    adversary = Trades(ramp=0, steps=4, epsilon=0.2, step_size=0.07, beta=3.0)
+    clean = model(x).softmax(1).detach()
+    x_adv = x + 0.001 * torch.empty_like(x).normal_(generator=generator())
+    for _ in range(4):
+        x_adv.requires_grad_()
+        divergence = (clean * (clean.log() - model(x_adv).log_softmax(1))).sum()
+        (slope,) = torch.autograd.grad(divergence, x_adv)
+        x_adv = x_adv.detach() + 0.07 * slope.sign()
+        x_adv = torch.minimum(torch.maximum(x_adv, x - 0.2), x + 0.2).clamp(0, 1)
+    torch.testing.assert_close(craft_trades(model, x, adversary, 0, generator()), x_adv)
+    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
+    p, q = model(x).log_softmax(1), model(x_adv).log_softmax(1)
+    divergence = (p.exp() * (p - q)).sum(1).mean()
+    torch.testing.assert_close(loss, F.cross_entropy(model(x), y) + 3.0 * divergence)
+    ours = torch.autograd.grad(loss, model.parameters())
+    theirs = torch.autograd.grad(
+        F.cross_entropy(model(x), y) + 3.0 * divergence, model.parameters()
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+def test_the_model_stays_in_train_mode_with_its_gradients(batch, adversary):
+    model, x, y = batch
+    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
+    loss.backward()
+    assert model.training
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_epsilon_rises_over_the_first_epochs():
+    adversary = MadryAT(epsilon=0.3, ramp=2)
+    assert [round(adversary.radius(epoch), 6) for epoch in range(4)] == [0.1, 0.2, 0.3, 0.3]
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAt(Monitor):
+    def __init__(self, step):
+        self.left = step
+
+    def step(self):
+        self.left -= 1
+        if self.left == 0:
+            raise Stop
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+def test_resume_is_bit_identical(tmp_path, adversary):
+    recipe = Recipe(
+        "digits", "lenet5", optimizer=Sgd(0.05, momentum=0.9), adversary=adversary, epochs=2
+    )
+    whole = train(recipe, tmp_path / "whole", device="cpu")
+    with pytest.raises(Stop):
+        train(recipe, tmp_path / "cut", device="cpu", monitor=StopAt(15))
+    cut = train(recipe, tmp_path / "cut", device="cpu")
+    files = [run.path / "weights.safetensors" for run in (whole, cut)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.slow
+def test_it_makes_a_network_robust(tmp_path, digits, digits_run):
+    plain = digits_run.load_model()
+    recipe = Recipe(
+        "digits",
+        "lenet5",
+        optimizer=Sgd(0.02, momentum=0.9),
+        adversary=MadryAT(steps=5, step_size=0.05, ramp=8),
+        epochs=14,
+        batch_size=16,
+    )
+    robust = train(recipe, tmp_path, device="cpu").load_model()
+    x, y = digits.test_images.float() / 255, digits.test_labels
+    threat = Threat(0.1)
+    shares = [
+        (model(PGD(20, 0.0125)(model, x, y, threat)).argmax(1) == y).float().mean()
+        for model in (plain, robust)
+    ]
+    assert shares[1] > shares[0] + 0.2
+
+
+REFUSED = [
+    (lambda: MadryAT(epsilon=0), "epsilon is 0"),
+    (lambda: MadryAT(steps=0), "steps is 0"),
+    (lambda: Trades(beta=0), "beta is 0"),
+    (lambda: Recipe.from_json({"adversary": {"name": "fgsm"}}), "none, madry, trades"),
+    (lambda: Recipe.from_json({"adversary": 3}), "must be JSON objects"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_bad_input(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
+
+
+def test_recipes_are_there():
+    assert isinstance(get_recipe("mnist-at").adversary, MadryAT)
+    assert dataclasses.asdict(get_recipe("mnist-trades").adversary)["beta"] == 6.0
