@@ -22,7 +22,7 @@ class AttackResult:
         name: ``clean``, ``fgsm``, ``pgd``, ``autoattack``, ...
         robust: bool, shape (N,): classified correctly, clean and under this attack.
         config: the attack's whole configuration.
-        seconds: wall time, that of earlier sessions included where a state was resumed.
+        seconds: wall time, that of earlier calls included where a state was resumed.
         forwards: samples sent through the model.
         gradients: input gradients computed.
         zero_gradients: how many of them were zero throughout.
