@@ -118,7 +118,8 @@ def run(arguments: Sequence[str]) -> None:
                 about=about,
             )
             result = plan.report(found, dataset, chosen, device)
-        elif target.run is not None and options.state is None:
+        # A kept result knows a surrogate by its path alone, which may hold other weights by now.
+        elif target.run is not None and options.state is None and not options.surrogate:
             result = evaluate_run(target.run, plan, load, device, progress)
         else:
             model = target.model.to(device)
