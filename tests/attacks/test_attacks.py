@@ -12,8 +12,10 @@ from robustpolicy.attacks import (
     APGD,
     ATTACK_LOSSES,
     ATTACKS,
+    FAB,
     SPSA,
     AttackedModel,
+    AutoAttack,
     Square,
     Transfer,
 )
@@ -129,6 +131,63 @@ def test_callers_without_gradients(context):
         x, y = x.clone(), y.clone()
         torch.testing.assert_close(PGD()(model, x, y, THREAT), expected)
         assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("attack", [*EVERY, APGD(steps=5), FAB(steps=3), Square(queries=20)])
+def test_hooks_and_compiled_models(attack):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
+    x, y = batch()
+    expected = attack(model, x, y, THREAT)
+    seen = []
+    hook = model[0].register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    torch.testing.assert_close(attack(model, x, y, THREAT), expected)
+    assert seen
+    calls = len(seen)
+    model(x)
+    assert len(seen) == calls + 1  # the hook is still there
+    hook.remove()
+    compiled = torch.compile(model, backend="eager", dynamic=True)
+    torch.testing.assert_close(attack(compiled, x, y, THREAT), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+def test_a_model_on_another_device():
+    model, (x, y) = linear(), batch()
+    expected = PGD()(model, x, y, THREAT)
+    found = PGD()(model.cuda(), x, y, THREAT)
+    assert found.device.type == "cpu"
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("attack", [FGSM(), PGD(), APGD(), FAB(), Square(), SPSA()])
+def test_bad_input_to_an_attack(attack):
+    model, (x, y) = linear(), batch()
+    cases = [
+        (model, x * 2, y, "outside the declared range"),
+        (model, x.double().fill_(float("nan")), y, "outside the declared range"),
+        (model, x.bfloat16(), y, "float32"),
+        (model, x, y + 3, "labels lie outside"),
+        (model, x, y.float(), "int64"),
+        (model, x, y[1:], "40 inputs and 39 labels"),
+        (nn.Sequential(model, nn.Unflatten(1, (3, 1))), x, y, "give .B, C."),
+    ]
+    for target, inputs, labels, message in cases:
+        with pytest.raises(UserError, match=message):
+            attack(target, inputs, labels, THREAT)
+    assert attack(model, x[:0], y[:0], THREAT).shape == (0, 1, 3, 4)
+
+
+def test_progress_within_an_attack():
+    shares = []
+    with AttackedModel(linear()) as model:
+        model.on_progress = shares.append
+        AutoAttack("own", (PGD(steps=4), APGD(steps=4, targets=2), Square(queries=8)))(
+            model, *batch(), Threat(0.01)
+        )
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < 0.1
+    assert 0.9 < shares[-1] <= 1
 
 
 class TestEarlyExit:

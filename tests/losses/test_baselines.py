@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustpolicy import UserError
-from robustpolicy.losses import gce_loss, pc_loss
+from robustpolicy.losses import GCELoss, PCLoss, gce_loss, pc_loss
 from tests.losses.cases import batch, gradient
 
 
@@ -55,6 +55,31 @@ def test_bounds():
     best[0, 3] = 30  # sure of the label, even among the rest
     expected = torch.tensor([-math.log(9) / math.log(10)], dtype=torch.float64)
     torch.testing.assert_close(gce_loss(best, torch.tensor([3])), expected)
+
+
+def test_pc_begins_after_its_epochs_of_cross_entropy():
+    logits, labels = batch((20, 5))
+    loss = PCLoss(warmup=2)
+    seen = []
+    for _ in range(4):
+        seen.append((loss.stage, loss(logits, labels)))
+        state = loss.state_dict()
+        loss = PCLoss(warmup=2)
+        loss.load_state_dict(state)  # as a resumed training does
+        loss.observe(0.5)
+    assert [stage for stage, _ in seen] == [1, 1, 2, 2]
+    cross_entropy = torch.nn.functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(seen[1][1], cross_entropy)
+    torch.testing.assert_close(seen[2][1], pc_loss(logits, labels).mean())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda: PCLoss(2.0), "margin is 2"), (lambda: GCELoss(-1.0), "alpha is -1")],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
 
 
 @pytest.mark.parametrize("loss", [pc_loss, gce_loss])

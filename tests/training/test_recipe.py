@@ -7,7 +7,7 @@ import pytest
 
 from robustpolicy import UserError
 from robustpolicy.experiments.paper import EXPERIMENTS
-from robustpolicy.training.recipe import CrossEntropy, Recipe, Sgd, TwoStage, load_recipe
+from robustpolicy.training.recipe import GCE, PC, CrossEntropy, Recipe, Sgd, TwoStage, load_recipe
 from robustpolicy.training.recipes import RECIPES, get_recipe
 
 
@@ -41,6 +41,7 @@ def test_drops_scale_with_the_epochs():
     assert get_recipe("mnist-policy").with_epochs(40).optimizer.drops == (10, 30)
     assert get_recipe("mnist-policy").with_epochs(1).optimizer.drops == ()
     assert get_recipe("mnist-policy").with_epochs(3).optimizer.drops == (1, 2)
+    assert get_recipe("mnist-pc").with_epochs(16).loss.warmup_epochs == 8
 
 
 def test_everything_of_the_papers_uses_the_papers_protocol():
@@ -63,6 +64,9 @@ REFUSED = [
     (lambda: TwoStage(penalty=-1), "penalty is -1"),
     (lambda: TwoStage(reward=0, penalty=0), "both 0"),
     (lambda: TwoStage(threshold=80), "threshold is 80"),
+    (lambda: PC(margin=2.0), "margin is 2.0"),
+    (lambda: GCE(alpha=0.0), "alpha is 0.0"),
+    (lambda: Recipe(loss=PC(warmup_epochs=9), epochs=9), "warmup_epochs is 9 of 9 epochs"),
     (lambda: get_recipe("mnist"), "digits-ce, digits-policy, mnist-ce"),
     (lambda: Recipe.from_json([]), "not list"),
     (lambda: Recipe.from_json({"epoch": 3}), "unknown recipe field 'epoch'"),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustpolicy.attacks.attack import Attack
 from robustpolicy.attacks.losses import (
     AttackLoss,
     get_attack_loss,
@@ -16,7 +17,7 @@ from robustpolicy.attacks.losses import (
     runner_up,
 )
 from robustpolicy.attacks.model import AttackedModel
-from robustpolicy.attacks.noise import Noise, keyed_noise, official_noise
+from robustpolicy.attacks.noise import keyed_noise, official_noise
 from robustpolicy.attacks.threat import Threat
 from robustpolicy.errors import UserError
 
@@ -27,7 +28,7 @@ FIRST, DECREASE, LEAST = 0.22, 0.03, 0.06
 
 
 @dataclass(frozen=True)
-class APGD:
+class APGD(Attack):
     """Auto-PGD on a loss, or on the targeted DLR loss towards the most likely wrong classes.
 
     A sample leaves once it is misclassified; its path depends on nothing but its own input, loss
@@ -65,52 +66,37 @@ class APGD:
         """``apgd-t`` with targets, else ``apgd-ce``, ``apgd-dlr``, ..."""
         if self.targets:
             return "apgd-t"
-        return f"apgd-{self.loss if isinstance(self.loss, str) else self.loss.__name__}"
+        if isinstance(self.loss, str):
+            return f"apgd-{self.loss}"
+        return f"apgd-{getattr(self.loss, 'name', getattr(self.loss, '__name__', 'loss'))}"
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``; samples that withstand come back as they are.
-
-        Args:
-            model: classifier of inputs in the threat's range.
-            x: inputs, shape (B, ...).
-            y: labels, int64, shape (B,).
-            threat: ball and range.
-            seed: seed of the random starts.
-            indices: index of each sample in its data set, shape (B,); 0 ... B-1 if None.
-        """
-        if indices is None:
-            indices = torch.arange(len(x))
         official = self.start == "official"
         noise = official_noise(threat, seed) if official else keyed_noise(threat, seed, self.name)
-        with AttackedModel.of(model) as attacked:
-            x, y = x.clone(), y.clone()  # inference tensors cannot take part in autograd
-            logits = attacked.logits(x)
-            classes = logits.shape[1]
-            best = x.clone()
-            left = (~attacked.wrong(logits, y)).nonzero()[:, 0]
-            rounds = min(self.targets, classes - 1) if self.targets else 1
-            for number in range(rounds * self.restarts):
-                if len(left) == 0:
-                    break
-                inner = logits[left]
-                loss = self._loss(y[left], inner, rank=2 + number // self.restarts)
-                adversarial, fooled = self._try(
-                    attacked, x[left], y[left], threat, indices[left.cpu()], noise, number, loss
-                )
-                best[left[fooled]] = adversarial[fooled]
-                left = left[~fooled]
-            return best
+        logits = model.logits(x)
+        best = x.clone()
+        left = (~model.wrong(logits, y)).nonzero()[:, 0]
+        tries = self.restarts * (min(self.targets, model.classes - 1) if self.targets else 1)
+        for number in range(tries):
+            if len(left) == 0:
+                break
+            loss = self._loss(logits[left], rank=2 + number // self.restarts)
+            drawn = noise(x[left], indices[left.cpu()], number)
+            with model.part(number, tries):
+                adversarial, fooled = self._try(model, x[left], y[left], threat, drawn, loss)
+            best[left[fooled]] = adversarial[fooled]
+            left = left[~fooled]
+        return best
 
-    def _loss(self, y: Tensor, logits: Tensor, rank: int) -> Callable[[Tensor, Tensor], AttackLoss]:
+    def _loss(self, logits: Tensor, rank: int) -> Callable[[Tensor, Tensor], AttackLoss]:
         """Maps the places of the samples that are left to the loss on them."""
         classes = logits.shape[1]
         if not self.targets:
@@ -131,15 +117,13 @@ class APGD:
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        indices: Tensor,
-        noise: Noise,
-        number: int,
+        noise: Tensor,
         loss_of: Callable[[Tensor, Tensor], AttackLoss],
     ) -> tuple[Tensor, Tensor]:
         """One restart: examples, and which of them are misclassified."""
         result = x.clone()
         fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        start = x + threat.epsilon * threat.unit(noise(x, indices, number))
+        start = x + threat.epsilon * threat.unit(noise)
         run = _Run(x, y, start.clamp(threat.low, threat.high))
         window, decrease, least = (max(int(s * self.steps), 1) for s in (FIRST, DECREASE, LEAST))
         since = 0
@@ -156,6 +140,7 @@ class APGD:
             run.step(threat, first=step == 0)
             gradient, loss, wrong = self._evaluate(model, run, loss_of)
             run.observe(gradient, loss)
+            model.report((step + 1) / self.steps)
             since += 1
             if since == window:
                 run.check(window)

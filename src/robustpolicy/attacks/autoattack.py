@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustpolicy.attacks.apgd import APGD
+from robustpolicy.attacks.attack import Attack, on_survivors
 from robustpolicy.attacks.fab import FAB
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.square import Square
@@ -40,7 +41,7 @@ VERSIONS: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True)
-class AutoAttack:
+class AutoAttack(Attack):
     """A sequence of attacks; called, it runs them one after another on the survivors.
 
     The evaluation runs its ``members`` itself, batch by batch, so that it can resume.
@@ -64,29 +65,17 @@ class AutoAttack:
                 )
             object.__setattr__(self, "members", VERSIONS[self.version])
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``; arguments as for the other attacks."""
-        if indices is None:
-            indices = torch.arange(len(x))
-        with AttackedModel.of(model) as attacked:
-            result = x.clone()
-            left = (~attacked.wrong(attacked.logits(x), y)).nonzero()[:, 0]
-            for member in self.members:
-                if len(left) == 0:
-                    break
-                found = member(
-                    attacked, x[left], y[left], threat, seed=seed, indices=indices[left.cpu()]
-                )
-                fooled = attacked.wrong(attacked.logits(found), y[left])
-                result[left[fooled]] = found[fooled]
-                left = left[~fooled]
-            return result
+        def run(member: Any, left: Tensor) -> Tensor:
+            keys = indices[left.cpu()]
+            return member(model, x[left], y[left], threat, seed=seed, indices=keys)
+
+        return on_survivors(model, x, y, [partial(run, member) for member in self.members])

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from robustpolicy.attacks.attack import Attack
 from robustpolicy.attacks.losses import AttackLoss, runner_up, targeted_margin
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.noise import Noise, keyed_noise, official_noise
@@ -20,7 +21,7 @@ ALPHA_MAX, ETA, BETA = 0.1, 1.05, 0.9
 
 
 @dataclass(frozen=True)
-class FAB:
+class FAB(Attack):
     """Steps to the linearised decision boundary, pulled towards the original point.
 
     Attributes:
@@ -50,21 +51,16 @@ class FAB:
         """``fab-t`` with targets, else ``fab``."""
         return "fab-t" if self.targets else "fab"
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples inside the ball, the shape of ``x``; else the input itself.
-
-        Arguments as for the other attacks.
-        """
-        nearest, found = self.nearest(model, x, y, threat, seed=seed, indices=indices)
+        nearest, found = self._nearest(model, x, y, threat, seed, indices)
         inside = found & threat.verify(x, nearest)
         return torch.where(inside.view(-1, *[1] * (x.ndim - 1)), nearest, x)
 
@@ -81,24 +77,37 @@ class FAB:
         """Nearest misclassified points found, in or out of the ball, and whether there is one."""
         if indices is None:
             indices = torch.arange(len(x))
+        with AttackedModel.of(model) as attacked:
+            inputs, labels = attacked.place(x), attacked.place(y)
+            attacked.check(inputs, labels)
+            return self._nearest(attacked, inputs, labels, threat, seed, indices)
+
+    def _nearest(
+        self,
+        model: AttackedModel,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        seed: int,
+        indices: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         official = self.start == "official"
         noise = official_noise(threat, seed) if official else keyed_noise(threat, seed, self.name)
-        with AttackedModel.of(model) as attacked:
-            x, y = x.clone(), y.clone()  # inference tensors cannot take part in autograd
-            logits = attacked.logits(x)
-            best = _Best(x, attacked.wrong(logits, y))
-            rounds = min(self.targets, logits.shape[1] - 1) if self.targets else 1
-            for number in range(rounds * self.restarts):
-                rank, restart = 2 + number // self.restarts, number % self.restarts
-                left = (~best.inside(threat)).nonzero()[:, 0]
-                if len(left) == 0:
-                    break
-                targets = runner_up(logits[left], rank) if self.targets else None
-                start = x[left]
-                if restart:
-                    start = self._random_start(start, threat, noise, indices[left.cpu()], number)
-                self._try(attacked, x[left], y[left], start, targets, left, best, threat)
-            return best.points, best.found
+        logits = model.logits(x)
+        best = _Best(x, model.wrong(logits, y))
+        tries = self.restarts * (min(self.targets, model.classes - 1) if self.targets else 1)
+        for number in range(tries):
+            rank, restart = 2 + number // self.restarts, number % self.restarts
+            left = (~best.inside(threat)).nonzero()[:, 0]
+            if len(left) == 0:
+                break
+            targets = runner_up(logits[left], rank) if self.targets else None
+            start = x[left]
+            if restart:
+                start = self._random_start(start, threat, noise, indices[left.cpu()], number)
+            with model.part(number, tries):
+                self._try(model, x[left], y[left], start, targets, left, best, threat)
+        return best.points, best.found
 
     def _random_start(
         self, x: Tensor, threat: Threat, noise: Noise, indices: Tensor, number: int
@@ -118,7 +127,8 @@ class FAB:
         threat: Threat,
     ) -> None:
         """One restart on the samples at ``places``; what it finds goes into ``best``."""
-        for _ in range(self.steps):
+        for step in range(self.steps):
+            model.report(step / self.steps)
             normal, offset = _boundary(model, current, y, targets, threat)
             to_current = project_to_plane(current, normal, offset, threat)
             to_original = project_to_plane(x, normal, offset, threat)
@@ -181,10 +191,9 @@ def _nearest_class(
     model: AttackedModel, x: Tensor, y: Tensor, threat: Threat
 ) -> tuple[Tensor, Tensor]:
     """Gradient and value of z_k - z_y for the class k whose linearised boundary is nearest."""
-    classes = model.logits(x[:1]).shape[1]
     best_distance = torch.full((len(x),), float("inf"), dtype=x.dtype, device=x.device)
     normal, value = torch.zeros_like(x), torch.zeros_like(best_distance)
-    for k in range(classes):
+    for k in range(model.classes):
         target = torch.full_like(y, k)
 
         def to_class(logits: Tensor, labels: Tensor, target: Tensor = target) -> Tensor:

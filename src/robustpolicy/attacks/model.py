@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks.losses import AttackLoss
 from robustpolicy.errors import UserError
+from robustpolicy.losses.validation import check_shapes, check_values
 
 
 class AttackedModel:
@@ -23,6 +26,8 @@ class AttackedModel:
         forwards: samples sent through the model.
         gradients: samples whose input gradient was computed.
         zero_gradients: how many of these were zero throughout, so that no step could be taken.
+        classes: as many as the model distinguishes; known after :meth:`check`.
+        on_progress: told the share of the present attack that is done, in [0, 1].
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,6 +35,9 @@ class AttackedModel:
         self.forwards = 0
         self.gradients = 0
         self.zero_gradients = 0
+        self.classes = 0
+        self.on_progress: Callable[[float], None] | None = None
+        self._part = 0.0, 1.0  # where the present part of an attack begins, and its share
         self._depth = 0
         self._stack = ExitStack()
 
@@ -82,6 +90,51 @@ class AttackedModel:
         self._depth -= 1
         if self._depth == 0:
             self._stack.pop_all().close()
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the model is; None for one without parameters and buffers."""
+        tensors = itertools.chain(self.module.parameters(), self.module.buffers())
+        return next((tensor.device for tensor in tensors), None)
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """A copy on the model's device that can take part in autograd."""
+        # An inference tensor cannot, and no caller's tensor may be changed.
+        return tensor.detach().clone().to(self.device or tensor.device)
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Check labels, and what the model makes of one input; not counted as a forward.
+
+        Raises:
+            UserError: outputs that are not logits (B, C), labels that do not fit them or ``x``.
+        """
+        with torch.no_grad():
+            logits = self.module(x[:1])
+        if not isinstance(logits, Tensor):
+            raise UserError(
+                f"the model returns {type(logits).__name__}; it must return logits (B, C)"
+            )
+        if len(y) != len(x):
+            raise UserError(f"{len(x)} inputs and {len(y)} labels; give as many of each")
+        check_shapes(logits.expand(len(x), *logits.shape[1:]), y)
+        self.classes = logits.shape[1]
+        check_values(torch.zeros_like(logits).expand(len(x), -1), y)  # the labels' range alone
+
+    def report(self, share: float) -> None:
+        """Tell whoever watches how far the present attack is."""
+        if self.on_progress is not None:
+            begin, length = self._part
+            self.on_progress(begin + length * share)
+
+    @contextmanager
+    def part(self, number: int, of: int) -> Iterator[None]:
+        """Within it, reports are of one of several equal parts of an attack."""
+        begin, length = outer = self._part
+        self._part = begin + length * number / of, length / of
+        try:
+            yield
+        finally:
+            self._part = outer
 
     def wrong(self, logits: Tensor, y: Tensor) -> Tensor:
         """Which samples are misclassified, bool, shape (B,); NaN and inf classify nothing."""

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustpolicy.attacks.attack import Attack
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.threat import Threat
 from robustpolicy.errors import UserError
 
 
 @dataclass(frozen=True)
-class OfficialAutoAttack:
+class OfficialAutoAttack(Attack):
     """pyautoattack's ``run_standard_evaluation``, kept from touching anything of the caller's.
 
     Attributes:
@@ -30,21 +31,15 @@ class OfficialAutoAttack:
 
     name: ClassVar[str] = "autoattack-official"
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``; arguments as for the other attacks.
-
-        Raises:
-            UserError: the package is missing, or a range other than [0, 1], which it cannot do.
-        """
         try:
             from pyautoattack import AutoAttack
         except ImportError:
@@ -55,9 +50,9 @@ class OfficialAutoAttack:
             raise UserError("the official AutoAttack knows the input range [0, 1] alone")
         trace = sys.gettrace()  # its check for dynamic models clears this
         try:
-            with AttackedModel.of(model) as attacked, torch.random.fork_rng():
+            with torch.random.fork_rng():
                 runner = AutoAttack(
-                    attacked.module,
+                    model.module,
                     norm=threat.norm,
                     eps=threat.epsilon,
                     seed=seed,

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from robustpolicy.attacks.attack import Attack
 from robustpolicy.attacks.losses import AttackLoss, get_attack_loss
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.noise import keyed_noise
@@ -16,7 +17,7 @@ from robustpolicy.errors import UserError
 
 
 @dataclass(frozen=True)
-class PGD:
+class PGD(Attack):
     """Steps along the sign of the gradient, each followed by a projection.
 
     A sample leaves once it is misclassified, with the iterate that did it. Its random start is
@@ -67,37 +68,45 @@ class PGD:
         indices: Tensor | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``.
+        """Adversarial examples; arguments as for the other attacks, and one more.
 
         Args:
-            model: classifier of inputs in the threat's range.
+            model: classifier.
             x: inputs, shape (B, ...).
-            y: labels, int64, shape (B,).
+            y: labels, shape (B,).
             threat: ball and range.
             seed: seed of the random starts.
-            indices: index of each sample in its data set, shape (B,); 0 ... B-1 if None.
+            indices: index of each sample in its data set, shape (B,).
             start: where the first restart begins instead, the shape of ``x``.
         """
-        if indices is None:
-            indices = torch.arange(len(x))
-        with AttackedModel.of(model) as attacked:
-            x = x.clone()  # an inference tensor cannot take part in autograd
-            y = y.clone()
-            best = x.clone()
-            left = torch.arange(len(x), device=x.device)  # samples not fooled yet
-            for restart in range(self.restarts):
-                if len(left) == 0:
-                    break
-                key = indices[left.to(indices.device)]
-                first = start[left] if start is not None and restart == 0 else None
-                if first is None and self.random_start:
-                    noise = keyed_noise(threat, seed, "start")(x[left], key, restart)
-                    first = x[left] + threat.epsilon * noise
-                adversarial, fooled = self._try(attacked, x[left], y[left], threat, first)
-                # Unfooled samples keep the last iterate: the contract promises an attempt.
-                best[left] = adversarial
-                left = left[~fooled]
-            return best
+        return self._call(model, x, y, threat, seed, indices, start=start)
+
+    def _run(
+        self,
+        model: AttackedModel,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        seed: int,
+        indices: Tensor,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        best = x.clone()
+        left = torch.arange(len(x), device=x.device)  # samples not fooled yet
+        for restart in range(self.restarts):
+            if len(left) == 0:
+                break
+            first = start[left] if start is not None and restart == 0 else None
+            if first is None and self.random_start:
+                keys = indices[left.cpu()]
+                noise = keyed_noise(threat, seed, "start")(x[left], keys, restart)
+                first = x[left] + threat.epsilon * noise
+            with model.part(restart, self.restarts):
+                adversarial, fooled = self._try(model, x[left], y[left], threat, first)
+            # Unfooled samples keep the last iterate: the contract promises an attempt.
+            best[left] = adversarial
+            left = left[~fooled]
+        return best
 
     def _try(
         self,
@@ -108,13 +117,13 @@ class PGD:
         start: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """One restart: the examples and which of them are misclassified."""
-        classes = model.logits(x[:1]).shape[1] if self.loss == "dlr" else None
-        loss = get_attack_loss(self.loss, classes)
+        loss = get_attack_loss(self.loss, model.classes)
         result = x.clone()
         fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         left = torch.arange(len(x), device=x.device)
         current = x if start is None else threat.project(start, x)
         for step in range(self.steps + 1):
+            model.report(step / self.steps)
             last = step == self.steps
             if last:
                 logits = model.logits(current)

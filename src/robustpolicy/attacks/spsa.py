@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustpolicy.attacks.attack import Attack
 from robustpolicy.attacks.losses import AttackLoss, get_attack_loss
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.threat import Threat
@@ -19,7 +20,7 @@ BETA1, BETA2, TINY = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
-class SPSA:
+class SPSA(Attack):
     """Adam on the margin, its gradient estimated along random directions of signs.
 
     The directions are drawn once a step for all samples, from the seed alone, so a sample that
@@ -51,40 +52,37 @@ class SPSA:
                 raise UserError(f"{name} is {getattr(self, name)}; give a length > 0, such as 0.01")
         get_attack_loss(self.loss)
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``; arguments as for the other attacks."""
         draws = torch.Generator().manual_seed(derive_seed(seed, self.name))
-        with AttackedModel.of(model) as attacked:
-            logits = attacked.logits(x)
-            loss = get_attack_loss(self.loss, logits.shape[1])
-            result = x.clone()
-            left = (~attacked.wrong(logits, y)).nonzero()[:, 0]
-            original, current, labels = x[left], x[left], y[left]
-            mean, square = torch.zeros_like(current), torch.zeros_like(current)
-            for step in range(1, self.steps + 1):
-                if len(left) == 0:
-                    break
-                gradient = self._estimate(attacked, current, labels, loss, draws)
-                mean = BETA1 * mean + (1 - BETA1) * gradient
-                square = BETA2 * square + (1 - BETA2) * gradient.square()
-                ratio = mean / (1 - BETA1**step)
-                ratio = ratio / ((square / (1 - BETA2**step)).sqrt() + TINY)
-                current = threat.project(current + self.step_size * ratio, original)
-                result[left] = current
-                keep = ~attacked.wrong(attacked.logits(current), labels)
-                if not bool(keep.all()):
-                    left, original, current = left[keep], original[keep], current[keep]
-                    labels, mean, square = labels[keep], mean[keep], square[keep]
-            return result
+        loss = get_attack_loss(self.loss, model.classes)
+        result = x.clone()
+        left = (~model.wrong(model.logits(x), y)).nonzero()[:, 0]
+        original, current, labels = x[left], x[left], y[left]
+        mean, square = torch.zeros_like(current), torch.zeros_like(current)
+        for step in range(1, self.steps + 1):
+            if len(left) == 0:
+                break
+            gradient = self._estimate(model, current, labels, loss, draws)
+            mean = BETA1 * mean + (1 - BETA1) * gradient
+            square = BETA2 * square + (1 - BETA2) * gradient.square()
+            ratio = mean / (1 - BETA1**step)
+            ratio = ratio / ((square / (1 - BETA2**step)).sqrt() + TINY)
+            current = threat.project(current + self.step_size * ratio, original)
+            result[left] = current
+            keep = ~model.wrong(model.logits(current), labels)
+            if not bool(keep.all()):
+                left, original, current = left[keep], original[keep], current[keep]
+                labels, mean, square = labels[keep], mean[keep], square[keep]
+            model.report(step / self.steps)
+        return result
 
     def _estimate(
         self,

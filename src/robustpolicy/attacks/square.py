@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustpolicy.attacks.attack import Attack, on_survivors
 from robustpolicy.attacks.losses import margin
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.noise import keyed
@@ -21,7 +23,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(Attack):
     """Random search: a window of each image is set to +-eps (Linf), or takes over mass (L2).
 
     Windows and signs are drawn once an iteration for all samples, from a stream of (seed,
@@ -48,40 +50,24 @@ class Square:
         if not 0 < self.share <= 1:
             raise UserError(f"share is {self.share:g}; give a share in (0, 1]")
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``, which is (B, C, H, W).
-
-        Arguments as for the other attacks.
-
-        Raises:
-            UserError: inputs that are not images.
-        """
         if x.ndim != 4:
             raise UserError(f"inputs have shape {tuple(x.shape)}; Square needs images (B, C, H, W)")
-        if indices is None:
-            indices = torch.arange(len(x))
-        with AttackedModel.of(model) as attacked:
-            result = x.clone()
-            left = (~attacked.wrong(attacked.logits(x), y)).nonzero()[:, 0]
-            for restart in range(self.restarts):
-                if len(left) == 0:
-                    break
-                key = derive_seed(seed, self.name, restart)
-                found, fooled = self._search(
-                    attacked, x[left], y[left], threat, indices[left.cpu()], key
-                )
-                result[left] = found
-                left = left[~fooled]
-            return result
+
+        def search(restart: int, left: Tensor) -> Tensor:
+            keys = indices[left.cpu()]
+            return self._search(model, x[left], y[left], threat, keys, seed, restart)
+
+        tries = [partial(search, restart) for restart in range(self.restarts)]
+        return on_survivors(model, x, y, tries)
 
     def _search(
         self,
@@ -90,19 +76,20 @@ class Square:
         y: Tensor,
         threat: Threat,
         indices: Tensor,
-        key: int,
-    ) -> tuple[Tensor, Tensor]:
-        """One restart: the best points, and which are misclassified."""
+        seed: int,
+        restart: int,
+    ) -> Tensor:
+        """One restart: the best points."""
+        key = derive_seed(seed, self.name, restart)
         draws = torch.Generator().manual_seed(key)
         linf = threat.norm == "Linf"
         best = _stripes(x, threat, indices, key) if linf else _tiles(x, threat, indices, key, draws)
-        result, fooled = best.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        result = best.clone()
         places = torch.arange(len(x), device=x.device)
         logits = model.logits(best)
         loss, wrong = margin(logits, y), model.wrong(logits, y)
         for query in range(self.queries):
             # Keep the state of those that are not fooled; the others leave with their point.
-            fooled[places[wrong]] = True
             result[places[wrong]] = best[wrong]
             if bool(wrong.any()):
                 keep = ~wrong
@@ -119,8 +106,9 @@ class Square:
             better = (new > loss) | wrong
             loss = torch.where(better, new, loss)
             best = torch.where(better[:, None, None, None], tried, best)
+            model.report(query / self.queries)
         result[places] = best
-        return result, fooled
+        return result
 
     def _side(self, query: int, size: torch.Size, least: int) -> int:
         """Side of the window at a query."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
+from robustpolicy.attacks.attack import Attack, on_survivors
 from robustpolicy.attacks.model import AttackedModel
 from robustpolicy.attacks.pgd import PGD
 from robustpolicy.attacks.threat import Threat
@@ -15,14 +16,14 @@ from robustpolicy.errors import UserError
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Attack):
     """Each surrogate in turn, on the samples that the target still classifies correctly.
 
     It sees no gradient of the target: where it finds what white-box attacks missed, those
     gradients are masked.
 
     Attributes:
-        surrogates: models of the same inputs and classes, on the device of the inputs.
+        surrogates: models of the same inputs and classes, on any device.
         attack: what crafts the examples; PGD's last iterate, of greatest loss, travels best.
         labels: names of the surrogates, for the record.
     """
@@ -37,28 +38,17 @@ class Transfer:
         if not self.surrogates:
             raise UserError("a transfer attack needs at least one surrogate model")
 
-    def __call__(
+    def _run(
         self,
-        model: nn.Module | AttackedModel,
+        model: AttackedModel,
         x: Tensor,
         y: Tensor,
         threat: Threat,
-        *,
-        seed: int = 0,
-        indices: Tensor | None = None,
+        seed: int,
+        indices: Tensor,
     ) -> Tensor:
-        """Adversarial examples, the shape of ``x``; arguments as for the other attacks."""
-        if indices is None:
-            indices = torch.arange(len(x))
-        with AttackedModel.of(model) as target:
-            result = x.clone()
-            left = (~target.wrong(target.logits(x), y)).nonzero()[:, 0]
-            for surrogate in self.surrogates:
-                if len(left) == 0:
-                    break
-                found = self.attack(
-                    surrogate, x[left], y[left], threat, seed=seed, indices=indices[left.cpu()]
-                )
-                result[left] = found
-                left = left[~target.wrong(target.logits(found), y[left])]
-            return result
+        def craft(surrogate: nn.Module, left: Tensor) -> Tensor:
+            keys = indices[left.cpu()]
+            return self.attack(surrogate, x[left], y[left], threat, seed=seed, indices=keys)
+
+        return on_survivors(model, x, y, [partial(craft, other) for other in self.surrogates])

@@ -46,7 +46,8 @@ class Options:
     random_start: bool = True
     """Begin PGD at a random point of the ball."""
     loss: str = "ce"
-    """What FGSM and PGD raise: ce, margin, dlr or rescaled-ce."""
+    """What FGSM and PGD raise: ce, margin, dlr, rescaled-ce, or training (the loss that the run
+    was trained with)."""
     samples: int | None = None
     """Test samples, drawn at random with the seed; all if not given."""
     indices: str | None = None
@@ -92,10 +93,10 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError(f"--json {options.json}: that folder does not exist; make it first")
     if options.json is not None and options.json.is_dir():
         raise UserError(f"--json {options.json} is a folder; give the name of a file")
-    attacks = _attacks(options)
     device = resolve_device(options.device)
     words = (options.target, options.model, options.dataset)
     target = load_target(*words)
+    attacks = _attacks(options, target.run)
     plan = _plan(options, attacks, target.dataset)
     about = {"target": list(words)}
 
@@ -131,22 +132,31 @@ def run(arguments: Sequence[str]) -> None:
         write_json(options.json, {"target": options.target, **result})
 
 
-def _attacks(options: Options) -> tuple[Any, ...]:
-    """Attacks with the configuration that the options give."""
+def _attacks(options: Options, run: Any) -> tuple[Any, ...]:
+    """Attacks with the configuration that the options give, on the model of a run or None."""
     from robustpolicy.attacks import ATTACKS, FGSM, PGD, AutoAttack, OfficialAutoAttack
     from robustpolicy.errors import UserError
 
+    loss: Any = options.loss
+    if loss == "training":
+        from robustpolicy.training.loss import TrainingLoss
+
+        if run is None:
+            raise UserError(
+                f"--loss training needs a run folder, which knows its loss; {options.target} is not"
+            )
+        loss = TrainingLoss(run.recipe.loss)
     ours = options.engine == "ours"
     known: dict[str, Any] = {
         "clean": "clean",
         **ATTACKS,
-        "fgsm": FGSM(options.loss),
+        "fgsm": FGSM(loss),
         "pgd": PGD(
             options.steps,
             options.step_size,
             options.random_start,
             options.restarts,
-            options.loss,
+            loss,
         ),
         "autoattack": (
             AutoAttack(options.version) if ours else OfficialAutoAttack(options.version)

@@ -42,7 +42,7 @@ def evaluate(
 
     Args:
         model: classifier, inputs in the threat's range, outputs logits (B, C).
-        x: inputs, float32, shape (N, ...), on the model's device.
+        x: inputs, float32, shape (N, ...), on any device.
         y: labels, int64, shape (N,).
         threat: ball and range.
         attacks: names of :data:`robustpolicy.attacks.ATTACKS`, ``"clean"``, or attacks with
@@ -89,7 +89,7 @@ def evaluate(
     with AttackedModel(model) as attacked:
         judge = Judge(attacked, x, y, threat, seed, indices, batch_size, progress or silent, store)
         clean = _evaluate_clean(judge)
-        flags = check_outputs(attacked, x[:batch_size])
+        flags = check_outputs(attacked, attacked.place(x[:batch_size]))
         for name, attack in named.items():
             results[name] = clean if attack is None else judge.run(attack, name, clean.robust)
     return Evaluation(threat, seed, results, flags)
@@ -100,8 +100,8 @@ def _evaluate_clean(judge: Judge) -> AttackResult:
     correct = []
     size = judge.batch_size
     for first in range(0, len(judge.x), size):
-        labels = judge.y[first : first + size]
-        logits = _first_logits(judge.model, judge.x[first : first + size])
+        labels = judge.model.place(judge.y[first : first + size])
+        logits = _first_logits(judge.model, judge.model.place(judge.x[first : first + size]))
         check_shapes(logits, labels)
         check_values(logits, labels)
         correct.append(logits.argmax(1) == labels)

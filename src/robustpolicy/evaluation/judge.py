@@ -16,11 +16,13 @@ from robustpolicy.errors import UserError
 from robustpolicy.evaluation.result import AttackResult, describe
 from robustpolicy.evaluation.store import Batch, Store
 
-#: Called with (attack, samples done, samples in all).
-Progress = Callable[[str, int, int], None]
+#: Called with (attack, samples done, samples in all); within a batch, samples count in part.
+Progress = Callable[[str, float, int], None]
+#: Seconds between two reports from within a batch.
+INTERVAL = 0.5
 
 
-def silent(attack: str, done: int, total: int) -> None:
+def silent(attack: str, done: float, total: int) -> None:
     """Progress for those who do not watch."""
 
 
@@ -30,7 +32,7 @@ class Judge:
 
     Attributes:
         model: entered already.
-        x: inputs, shape (N, ...).
+        x: inputs, shape (N, ...); each batch goes to the model's device.
         y: labels, shape (N,).
         threat: ball and range.
         seed: seed of the attacks' randomness.
@@ -75,6 +77,7 @@ class Judge:
             places = todo[first : first + self.batch_size]
             batch = self.store.load(name, number) if self.store else None
             if batch is None or not torch.equal(batch.places, places):
+                self._watch(name, first, len(places), len(todo))
                 batch = self._attack(attack, name, places)
                 if self.store:
                     self.store.save(name, number, batch)
@@ -83,6 +86,20 @@ class Judge:
             seconds += float(batch.seconds)
             self.progress(name, first + len(places), len(todo))
         return AttackResult(name, robust, describe(attack), seconds, *counts.tolist())
+
+    def _watch(self, name: str, done: int, here: int, total: int) -> None:
+        """Report how far the model's attack on the next batch is, but not at every step."""
+        last = time.perf_counter()
+        self.progress(name, done, total)
+
+        def on_progress(share: float) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if now - last >= INTERVAL:
+                last = now
+                self.progress(name, done + share * here, total)
+
+        self.model.on_progress = on_progress
 
     def _attack(self, attack: Any, name: str, places: Tensor) -> Batch:
         """Attack one batch; in halves if it does not fit into memory."""
@@ -108,7 +125,7 @@ class Judge:
     def _attack_whole(self, attack: Any, name: str, places: Tensor) -> Batch:
         begun, before = time.perf_counter(), self._counts()
         here = places.to(self.x.device)
-        clean, labels = self.x[here], self.y[here]
+        clean, labels = self.model.place(self.x[here]), self.model.place(self.y[here])
         indices = self.indices[places]
         x_adv = attack(self.model, clean, labels, self.threat, seed=self.seed, indices=indices)
         if not isinstance(x_adv, Tensor) or x_adv.shape != clean.shape:

@@ -55,15 +55,15 @@ def evaluate_in_workers(
         place = f"cuda:{number % count}" if device.type == "cuda" else device.type
         folder = state and state / f"shard-{number + 1}-of-{len(shards)}"
         jobs.append((tuple(target), plan, shard, place, tuple(data_dirs), folder, about))
-    seen: dict[str, dict[int, tuple[int, int]]] = {}
+    seen: dict[str, dict[int, tuple[float, int]]] = {}
 
-    def listen(number: int, message: tuple[str, int, int]) -> None:
+    def listen(number: int, message: tuple[str, float, int]) -> None:
         name, done, total = message
         seen.setdefault(name, {})[number] = done, total
         if len(seen[name]) < len(shards):
             return  # before every process has said how much it has to do
         sums = [sum(values) for values in zip(*seen[name].values(), strict=True)]
-        (progress or silent)(name, sums[0], sums[1])
+        (progress or silent)(name, sums[0], int(sums[1]))
 
     names = [f"worker {number + 1}" for number in range(len(shards))]
     return merge(run_processes(_work, jobs, names=names, workers=len(shards), listen=listen))
@@ -84,7 +84,7 @@ def _work(
     loaded = load_target(*target)
     dataset = load_dataset(loaded.dataset, data_dirs)
 
-    def progress(name: str, done: int, total: int) -> None:
+    def progress(name: str, done: float, total: int) -> None:
         tell((name, done, total))
 
     return plan.evaluate(loaded.model.to(place), dataset, shard, progress, state, about)

@@ -7,7 +7,7 @@ What belongs here: pure functions of ``(logits, labels, ...)`` with a published 
 that needs a model, an attack or a data set belongs to :mod:`robustpolicy.training`.
 """
 
-from robustpolicy.losses.baselines import gce_loss, pc_loss
+from robustpolicy.losses.baselines import GCELoss, PCLoss, gce_loss, pc_loss
 from robustpolicy.losses.modules import AlternativeLoss, PolicyLoss, RewardLoss
 from robustpolicy.losses.policy import ACTIONS, alternative_loss, policy_loss, sample_actions
 from robustpolicy.losses.two_stage import WARMUPS, TwoStageLoss
@@ -16,6 +16,8 @@ __all__ = [
     "ACTIONS",
     "WARMUPS",
     "AlternativeLoss",
+    "GCELoss",
+    "PCLoss",
     "PolicyLoss",
     "RewardLoss",
     "TwoStageLoss",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from robustpolicy.errors import UserError
 from robustpolicy.losses.validation import check_shapes, check_values
 
 
@@ -81,6 +82,67 @@ def gce_loss(
     log_g = log_g.scatter(1, index, 0.0)
     g = log_g.exp().scatter(1, index, 0.0)
     return (alpha * log_pi_y).exp() * (g * log_g).sum(1) / math.log(logits.shape[1])
+
+
+class PCLoss(nn.Module):
+    """:func:`pc_loss` as a module, after epochs of cross-entropy.
+
+    Args:
+        margin: xi in [0, 1].
+        constraint: c >= 0.
+        warmup: epochs of cross-entropy before; :meth:`observe` counts them.
+    """
+
+    def __init__(self, margin: float = 0.995, constraint: float = 0.05, *, warmup: int = 0) -> None:
+        super().__init__()
+        if not 0 <= margin <= 1 or not 0 <= constraint < math.inf:
+            raise UserError(
+                f"margin is {margin:g} and constraint {constraint:g}; give a margin in [0, 1] and "
+                "a finite constraint >= 0"
+            )
+        self.margin, self.constraint, self.warmup = margin, constraint, warmup
+        self.epochs = 0
+
+    @property
+    def stage(self) -> int:
+        """1 while cross-entropy trains, then 2."""
+        return 1 if self.epochs < self.warmup else 2
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+        if self.stage == 1:
+            return nn.functional.cross_entropy(logits, labels)
+        return pc_loss(logits, labels, margin=self.margin, constraint=self.constraint).mean()
+
+    def observe(self, accuracy: float) -> None:
+        """Count an epoch; the accuracy decides nothing here."""
+        self.epochs += 1
+
+    def get_extra_state(self) -> Tensor:
+        """The epochs seen."""
+        return torch.tensor(self.epochs)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the epochs seen from a ``state_dict``."""
+        self.epochs = int(state)
+
+
+class GCELoss(nn.Module):
+    """:func:`gce_loss` as a module.
+
+    Args:
+        alpha: the guiding exponent, > 0.
+    """
+
+    def __init__(self, alpha: float = 1 / 3) -> None:
+        super().__init__()
+        if not 0 < alpha < math.inf:
+            raise UserError(f"alpha is {alpha:g}; give an exponent > 0, such as 0.333")
+        self.alpha = alpha
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+        return gce_loss(logits, labels, alpha=self.alpha).mean()
 
 
 def _check(logits: Tensor, labels: Tensor, validate: bool) -> None:

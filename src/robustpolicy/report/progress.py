@@ -100,13 +100,18 @@ class TrainingMonitor(Monitor):
 
 
 class EvaluationProgress:
-    """A bar an attack; without a terminal, a line an attack."""
+    """A bar an attack; without a terminal, a line every half minute and one at its end."""
+
+    #: Seconds between two lines.
+    INTERVAL = 30.0
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._live = sys.stderr.isatty() and not quiet
         self._quiet = quiet
         self._bar = _bars("samples")
         self._tasks: dict[str, Any] = {}
+        self._begun: dict[str, tuple[float, float]] = {}  # attack -> when, with how much done
+        self._said = time.perf_counter()
 
     def __enter__(self) -> EvaluationProgress:
         """Begin drawing."""
@@ -124,14 +129,24 @@ class EvaluationProgress:
         if self._live:
             self._bar.stop()
 
-    def __call__(self, attack: str, done: int, total: int) -> None:
-        """Show the progress of an attack."""
+    def __call__(self, attack: str, done: float, total: int) -> None:
+        """Show the progress of an attack; samples of a running batch count in part."""
+        now = time.perf_counter()
+        begun, before = self._begun.setdefault(attack, (now, done))
         if self._live:
             if attack not in self._tasks:
                 self._tasks[attack] = self._bar.add_task(attack, total=total, text="")
-            self._bar.update(self._tasks[attack], completed=done)
+            self._bar.update(self._tasks[attack], completed=int(done))
         elif done == total and not self._quiet:
             print(f"{attack}: {total} samples done", file=sys.stderr, flush=True)
+        elif now - self._said >= self.INTERVAL and done > before and not self._quiet:
+            self._said = now
+            left = (now - begun) * (total - done) / (done - before)
+            print(
+                f"{attack}: {int(done)} of {total} samples, about {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 class SweepProgress:

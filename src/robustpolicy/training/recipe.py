@@ -56,6 +56,40 @@ class TwoStage:
 
 
 @dataclass(frozen=True)
+class PC:
+    """Probabilistically compact loss with logit constraints, after a cross-entropy training."""
+
+    margin: float = 0.995
+    """How far the right probability should stand above each other one."""
+    constraint: float = 0.05
+    """Weight of the term that keeps logits close."""
+    warmup_epochs: int = 0
+    """Epochs of cross-entropy before."""
+
+    name: ClassVar[str] = "pc"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "margin", 0 <= self.margin <= 1, "a probability in [0, 1], such as 0.995")
+        _check(self, "constraint", 0 <= self.constraint < float("inf"), "a finite number >= 0")
+        _check(self, "warmup_epochs", self.warmup_epochs >= 0, "at least 0")
+
+
+@dataclass(frozen=True)
+class GCE:
+    """Guided complement entropy."""
+
+    alpha: float = 1 / 3
+    """The guiding exponent."""
+
+    name: ClassVar[str] = "gce"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "alpha", 0 < self.alpha < float("inf"), "an exponent > 0, such as 0.333")
+
+
+@dataclass(frozen=True)
 class NoAdversary:
     """Training on the images as they are."""
 
@@ -153,7 +187,7 @@ class Recipe:
     """Data set: digits, mnist or cifar10."""
     model: str = "lenet5"
     """Model: lenet5, small-cnn, vgg13 or resnet18."""
-    loss: CrossEntropy | TwoStage = field(default_factory=CrossEntropy)
+    loss: CrossEntropy | TwoStage | PC | GCE = field(default_factory=CrossEntropy)
     """Training loss."""
     optimizer: Sgd = field(default_factory=Sgd)
     """Optimiser and learning rate schedule."""
@@ -182,6 +216,11 @@ class Recipe:
         _check(self, "seed", 0 <= self.seed < 2**31, "an integer in [0, 2**31)")
         _check(self, "validation", 0 < self.validation < 1, "a share in (0, 1), such as 0.1")
         late = [drop for drop in self.optimizer.drops if drop >= self.epochs]
+        if isinstance(self.loss, PC) and self.loss.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"warmup_epochs is {self.loss.warmup_epochs} of {self.epochs} epochs; give fewer, "
+                "so that the loss after it trains too"
+            )
         if late:
             raise UserError(
                 f"the learning rate would drop after epoch {late[0]}, but there are "
@@ -225,17 +264,20 @@ class Recipe:
         return _build(cls, {**data, **parts})
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """The same recipe over other epochs, its drops scaled in proportion."""
+        """The same recipe over other epochs, its drops and warm-up scaled in proportion."""
         scale = epochs / self.epochs
+        loss = self.loss
+        if isinstance(loss, PC):
+            loss = dataclasses.replace(loss, warmup_epochs=int(loss.warmup_epochs * scale))
         drops = {round(drop * scale) for drop in self.optimizer.drops}
         optimizer = dataclasses.replace(
             self.optimizer, drops=tuple(sorted(d for d in drops if 0 < d < epochs))
         )
-        return dataclasses.replace(self, epochs=epochs, optimizer=optimizer)
+        return dataclasses.replace(self, epochs=epochs, optimizer=optimizer, loss=loss)
 
 
 #: Every loss that a recipe can name.
-LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage)
+LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage, PC, GCE)
 #: Every adversarial training that a recipe can name.
 ADVERSARIES: tuple[Any, ...] = (NoAdversary, MadryAT, Trades)
 

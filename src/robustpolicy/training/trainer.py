@@ -13,13 +13,13 @@ from torch import nn
 
 from robustpolicy.data import Dataset, Split, epoch_batches, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
-from robustpolicy.losses import TwoStageLoss
 from robustpolicy.randomness import derive_seed
 from robustpolicy.training.adversarial import objective
 from robustpolicy.training.environment import changes, describe_environment, resolve_device
 from robustpolicy.training.files import write_json
+from robustpolicy.training.loss import build_loss
 from robustpolicy.training.monitor import Monitor
-from robustpolicy.training.recipe import CrossEntropy, Recipe
+from robustpolicy.training.recipe import Recipe
 from robustpolicy.training.recipes import get_recipe
 from robustpolicy.training.run import Run, build_recipe_model
 from robustpolicy.training.signals import Interrupted, StopRequests
@@ -94,7 +94,7 @@ class State:
         self.model = build_recipe_model(recipe).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator(device).manual_seed(derive_seed(recipe.seed, "noise"))
-        self.loss = build_loss(recipe, self.generator).to(device)
+        self.loss = build_loss(recipe.loss, self.generator).to(device)
         sgd = recipe.optimizer
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -113,8 +113,8 @@ class State:
 
     @property
     def stage(self) -> int | None:
-        """Stage of a two-stage loss, else None."""
-        return self.loss.stage if isinstance(self.loss, TwoStageLoss) else None
+        """Stage of a loss that has stages, else None."""
+        return getattr(self.loss, "stage", None)
 
     def end_epoch(self, accuracy: float, samples: int) -> dict[str, Any]:
         """Close an epoch: check it, record it, let the loss observe the watched accuracy.
@@ -142,8 +142,8 @@ class State:
                 f"training diverged: {what}. The checkpoint of epoch {self.epoch} is kept; try a "
                 "lower --learning-rate with another --output"
             )
-        if isinstance(self.loss, TwoStageLoss):
-            self.loss.observe(accuracy)
+        if self.stage is not None:
+            self.loss.observe(accuracy)  # type: ignore[operator]
         self.history.append(record)
         self.epoch += 1
         self.step = 0
@@ -184,23 +184,6 @@ class State:
         self.loss_sum.copy_(state["loss_sum"])
         self.correct.copy_(state["correct"])
         self.seconds, self.history = state["seconds"], state["history"]
-
-
-def build_loss(recipe: Recipe, generator: torch.Generator | None = None) -> nn.Module:
-    """The training loss of a recipe."""
-    loss = recipe.loss
-    if isinstance(loss, CrossEntropy):
-        return nn.CrossEntropyLoss()
-    return TwoStageLoss(
-        loss.penalty,
-        loss.warmup_penalty,
-        loss.reward,
-        threshold=loss.threshold,
-        warmup=loss.warmup,
-        actions=loss.actions,
-        warmup_actions=loss.warmup_actions,
-        generator=generator,
-    )
 
 
 def accuracy_of(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
