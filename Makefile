@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := .venv/.peers
 
 # The one path outside the project: exact copies of the data sets, where they lie beside it.
 ifneq ($(wildcard ../shared/data),)
@@ -47,9 +48,17 @@ format: $(STAMP) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## speed, as ratios against plain versions in the same run
-	$(BIN)/python benchmarks/loss.py
-	$(BIN)/python benchmarks/training.py
+$(PEERS): $(STAMP) benchmarks/requirements.txt benchmarks/requirements-no-deps.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r benchmarks/requirements-no-deps.txt
+	@touch $(PEERS)
+
+# To keep the figures: make bench BENCH=--write
+bench: $(PEERS) ## speed and equality against peers in the same run (an hour)
+	$(BIN)/python benchmarks/loss.py $(BENCH)
+	$(BIN)/python benchmarks/training.py $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pgd.py $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attacks.py $(BENCH)
 
 results: $(STAMP) ## measure again what README and results/ show (about two hours of one core)
 	$(BIN)/robustpolicy reproduce mnist --seeds 6 --results results
