@@ -143,12 +143,8 @@ def main() -> int:
     ratios = {n: timings[n].ratio(timings["ours"]) for n in ("torchattacks", "foolbox", "art")}
     fastest = min(ratios, key=lambda name: ratios[name])
     print(f"  against the fastest, {fastest}: {verdict(ratios[fastest], BOUND, at_most=False)}")
-    peers = {
-        f"{name} {version('adversarial-robustness-toolbox' if name == 'art' else name)}": round(
-            r, 2
-        )
-        for name, r in ratios.items()
-    }
+    package = {"art": "adversarial-robustness-toolbox"}
+    peers = {f"{n} {version(package.get(n, n))}": round(r, 2) for n, r in ratios.items()}
     row = {
         "what": f"PGD-40, LeNet5, {len(y)} images: speed over the fastest of torchattacks, "
         "Foolbox, ART",

@@ -59,6 +59,34 @@ def test_pgd_finds_the_worst_case_of_a_linear_model():
     assert torch.equal(model(attack(model, x, y, THREAT)).argmax(1) != y, expected)
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_pgd_is_the_textbooks(norm):
+    """Written out once more without our parts: start, step, projection; float64."""
+    model, (x, y) = linear(pixels=12).double(), batch()
+    x, epsilon, step = x.double(), 0.3, 0.05
+    start = x + 0.1 * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) - 1)
+    start = start.clamp(0, 1)
+    current = start
+    for _ in range(12):
+        current = current.detach().requires_grad_()
+        nn.functional.cross_entropy(model(current), y).backward()
+        if norm == "Linf":
+            current = current + step * current.grad.sign()
+            current = torch.min(torch.max(current, x - epsilon), x + epsilon)
+        else:
+            current = (
+                current
+                + step * current.grad / current.grad.flatten(1).norm(dim=1)[:, None, None, None]
+            )
+            delta = current - x
+            size = delta.flatten(1).norm(dim=1)[:, None, None, None]
+            current = x + torch.where(size > epsilon, delta * epsilon / size, delta)
+        current = current.clamp(0, 1)
+    attack = PGD(steps=12, step_size=step, early_exit=False, last=True)
+    found = attack(model, x, y, Threat(epsilon, norm=norm), start=start)
+    torch.testing.assert_close(found, current.detach(), atol=1e-9, rtol=0)
+
+
 def test_one_pgd_step_of_length_epsilon_is_fgsm():
     model = linear()
     x, _ = batch()
