@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy(
         "TwoStageLoss": "losses",
         "UserError": "errors",
         "alternative_loss": "losses",
+        "audit": "evaluation.audit",
         "evaluate": "evaluation",
         "get_recipe": "training",
         "policy_loss": "losses",

@@ -15,7 +15,7 @@ from robustpolicy.attacks.autoattack import MEMBERS, VERSIONS, AutoAttack
 from robustpolicy.attacks.fab import FAB
 from robustpolicy.attacks.fgsm import FGSM
 from robustpolicy.attacks.losses import ATTACK_LOSSES, AttackLoss
-from robustpolicy.attacks.model import AttackedModel
+from robustpolicy.attacks.model import AttackedModel, NoGradientError
 from robustpolicy.attacks.official import OfficialAutoAttack
 from robustpolicy.attacks.pgd import PGD
 from robustpolicy.attacks.spsa import SPSA
@@ -44,6 +44,7 @@ __all__ = [
     "AttackLoss",
     "AttackedModel",
     "AutoAttack",
+    "NoGradientError",
     "OfficialAutoAttack",
     "Square",
     "Threat",

@@ -15,6 +15,10 @@ from robustpolicy.errors import UserError
 from robustpolicy.losses.validation import check_shapes, check_values
 
 
+class NoGradientError(UserError):
+    """The model gives no gradient with respect to its input."""
+
+
 class AttackedModel:
     """Context in which a model is attacked; leaves the model as it was.
 
@@ -155,20 +159,26 @@ class AttackedModel:
             loss: gives one value a sample.
 
         Raises:
-            UserError: the output does not depend on the input in a way that autograd can follow.
+            NoGradientError: autograd cannot follow from the output back to the input.
         """
         self.forwards += len(x)
         self.gradients += len(x)
         x = x.detach().requires_grad_()
         logits = self.module(x)
         if not logits.requires_grad:
-            raise UserError(
+            raise NoGradientError(
                 "the model's output carries no gradient with respect to its input (does it run "
                 "under no_grad, or detach?); gradient attacks need one"
             )
         # Each sample's loss depends on its own input alone, so the sum has every gradient.
         values = loss(logits, y)
-        (gradient,) = torch.autograd.grad(values.sum(), x)
+        try:
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # the model's own backward can raise anything
+            detail = " ".join(str(error).split())[:150]
+            raise NoGradientError(f"the model's backward pass failed: {detail}") from None
         # Once a gradient is read, waiting for the device costs little beside the model.
         self.zero_gradients += int((gradient.flatten(1).abs().amax(1) == 0).sum())
         return gradient, logits.detach(), values.detach()

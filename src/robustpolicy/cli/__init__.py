@@ -13,6 +13,7 @@ COMMANDS = {
     "demo": ("demo", "Train and attack on the embedded digits, in about a minute."),
     "train": ("train", "Train a recipe in a run folder, or resume it."),
     "evaluate": ("evaluate", "Measure robust accuracy of a run, a model of yours, or weights."),
+    "audit": ("audit", "Judge whether a model's robustness is real."),
     "verify": ("verify", "Check the stored adversarial examples of an evaluation anew."),
     "reproduce": ("reproduce", "Run a table of experiments, the paper's numbers beside ours."),
     "data": ("data", "List, fetch or check data sets."),

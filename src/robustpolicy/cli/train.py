@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,16 +89,11 @@ def _scaled(base: Recipe | None, arguments: list[str]) -> Recipe | None:
 
 
 def _train(name: str, options: Options) -> None:
-    import torch
-
     from robustpolicy.report.progress import TrainingMonitor
     from robustpolicy.training import train
+    from robustpolicy.training.environment import set_threads
 
-    if options.threads is not None:
-        most = 4 * (os.cpu_count() or 1)
-        if not 1 <= options.threads <= most:
-            raise UserError(f"--threads is {options.threads}; give 1 to {most}")
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     output = options.output or Path("runs") / f"{name}-{options.recipe.id}"
     with TrainingMonitor(quiet=options.quiet) as monitor:
         done = train(

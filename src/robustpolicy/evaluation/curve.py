@@ -14,7 +14,7 @@ from robustpolicy.errors import UserError
 
 
 def robustness_curve(
-    model: nn.Module,
+    model: nn.Module | AttackedModel,
     x: Tensor,
     y: Tensor,
     threat: Threat,
@@ -57,10 +57,10 @@ def robustness_curve(
     if indices is None:
         indices = torch.arange(len(x))
     flags = torch.zeros(len(epsilons), len(x), dtype=torch.bool)
-    with AttackedModel(model) as attacked:
+    with AttackedModel.of(model) as attacked:
         for first in range(0, len(x), batch_size):
             places = torch.arange(first, min(first + batch_size, len(x)))
-            inputs, labels = x[places], y[places]
+            inputs, labels = attacked.place(x[places]), attacked.place(y[places])
             left = (~attacked.wrong(attacked.logits(inputs), labels)).nonzero()[:, 0]
             start: Tensor | None = None
             for row, epsilon in enumerate(epsilons):

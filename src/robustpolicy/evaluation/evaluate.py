@@ -88,14 +88,15 @@ def evaluate(
     results: dict[str, AttackResult] = {}
     with AttackedModel(model) as attacked:
         judge = Judge(attacked, x, y, threat, seed, indices, batch_size, progress or silent, store)
-        clean = _evaluate_clean(judge)
+        clean = evaluate_clean(judge)
         flags = check_outputs(attacked, attacked.place(x[:batch_size]))
         for name, attack in named.items():
             results[name] = clean if attack is None else judge.run(attack, name, clean.robust)
     return Evaluation(threat, seed, results, flags)
 
 
-def _evaluate_clean(judge: Judge) -> AttackResult:
+def evaluate_clean(judge: Judge) -> AttackResult:
+    """Which samples a model classifies correctly; raises UserError for outputs that do not fit."""
     begun = time.perf_counter()
     correct = []
     size = judge.batch_size

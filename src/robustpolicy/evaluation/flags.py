@@ -22,12 +22,17 @@ def check_outputs(model: AttackedModel, x: Tensor) -> dict[str, Any]:
         ``rand``). ``probability_outputs``: they look like a softmax, whose gradients vanish;
         attack the logits instead.
     """
-    first, second = model.logits(x), model.logits(x)
-    scale = first.norm(dim=1).clamp(min=1e-10)
-    random = bool(((first - second).norm(dim=1) / scale).max() > RANDOM_TOLERANCE)
+    first = model.logits(x)
     sums = (first.sum(1) - 1).abs().max()
     softmax = bool((first >= 0).all() & (first <= 1).all() & (sums < 1e-5))
-    return {"random_outputs": random, "probability_outputs": softmax}
+    return {"random_outputs": random_outputs(model, x), "probability_outputs": softmax}
+
+
+def random_outputs(model: AttackedModel, x: Tensor) -> bool:
+    """Whether two passes over the same inputs differ."""
+    first, second = model.logits(x), model.logits(x)
+    scale = first.norm(dim=1).clamp(min=1e-10)
+    return bool(((first - second).norm(dim=1) / scale).max() > RANDOM_TOLERANCE)
 
 
 def explain(flags: dict[str, Any]) -> list[str]:

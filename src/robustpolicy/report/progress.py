@@ -149,6 +149,45 @@ class EvaluationProgress:
             )
 
 
+class AuditProgress:
+    """A bar over the checks, with the attack that runs; without a terminal, a line a check."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._live = sys.stderr.isatty() and not quiet
+        self._quiet = quiet
+        self._bar = _bars("checks")
+        self._task: Any = None
+
+    def __enter__(self) -> AuditProgress:
+        """Begin drawing."""
+        if self._live:
+            self._task = self._bar.add_task("audit", total=None, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop drawing."""
+        if self._live:
+            self._bar.stop()
+
+    def on_check(self, title: str, number: int, of: int) -> None:
+        """Show the check that begins."""
+        if self._live:
+            self._bar.update(self._task, description=title, completed=number, total=of)
+        elif not self._quiet:
+            print(f"check {number + 1} of {of}: {title}", file=sys.stderr, flush=True)
+
+    def __call__(self, attack: str, done: float, total: int) -> None:
+        """Show how far an attack is."""
+        if self._live:
+            self._bar.update(self._task, text=f"{attack}: {int(done)} of {total} samples")
+
+
 class SweepProgress:
     """A bar a cell, read from the run folders; without a terminal, a line when a cell changes."""
 

@@ -86,6 +86,21 @@ def evaluation_table(title: str, evaluation: dict[str, Any]) -> Table:
     return Table(title, columns, tuple(rows), notes)
 
 
+def audit_table(audit: dict[str, Any]) -> Table:
+    """The checks of an audit, what each says, and the time it took."""
+    marks = {True: "pass", False: "FAIL", None: "-"}
+    rows = tuple(
+        (check["name"], marks[check["passed"]], f"{check['seconds']:.0f}", check["explanation"])
+        for check in audit["checks"]
+    )
+    threat = audit["threat"]
+    note = (
+        f"{audit['n']} test images of {audit['dataset']}; {threat['norm']} eps "
+        f"{threat['epsilon']:g} in [{threat['low']:g}, {threat['high']:g}]; {audit['seconds']:.0f} s"
+    )
+    return Table(audit["target"], ("check", "", "seconds", "what it says"), rows, (note,))
+
+
 def _result_row(name: str, result: dict[str, Any], seconds: str) -> tuple[str, ...]:
     low, high = result["interval"]
     accuracy = f"{100 * result['robust_accuracy']:.2f}"

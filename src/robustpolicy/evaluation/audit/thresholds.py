@@ -1,0 +1,35 @@
+"""Every threshold of the audit, each with its source. Shares are of all samples, in [0, 1]."""
+
+from __future__ import annotations
+
+#: A claim is refuted where the upper bound of the worst case lies this far below it. An honest
+#: LeNet5 falls by 3.8 points from PGD-40 to six restarts of it, TRADES by 4.3 from PGD to
+#: AutoAttack (docs/log.md): a smaller margin would accuse both.
+MARGIN = 0.05
+#: Robust accuracy may rise by this much where it should not, and count as noise.
+NOISE = 0.01
+#: Black-box attacks must gain more than this, and significantly, to speak of masking.
+GAIN = 0.01
+#: Level of McNemar's test of that gain (McNemar 1947).
+SIGNIFICANCE = 0.01
+#: Share of attacked samples that need a non-zero gradient (Carlini et al. 2019, section 5).
+GRADIENT_SHARE = 0.99
+#: Two passes, or two batches, may differ by this share of the logits' norm: rounding alone.
+OUTPUT_TOLERANCE = 1e-4
+#: An unbounded attack must reach this success (Athalye et al. 2018: "should reach 100 %").
+UNBOUNDED_SUCCESS = 1.0
+#: A directional derivative and its finite difference agree within this, relative to the larger.
+DERIVATIVE_TOLERANCE = 0.05
+#: An indicator of attack failure is raised where it holds for more than this share of samples
+#: (Pintor et al. 2022 raise it on single samples; a share is steadier over a test set).
+INDICATOR = 0.1
+#: Relative growth of the loss over the last tenth of the steps that is still "not converged"
+#: (Pintor et al. 2022 use 1 %).
+UNFINISHED = 0.01
+#: Relative change of the margin under tiny noise that is "unstable" (Pintor et al. 2022: 10 %).
+UNSTABLE = 0.1
+#: Success that an attack must reach on binarised problems (Zimmermann et al. 2022 ask for
+#: "near-perfect"; they call a test below 95 % failed).
+BINARISED_SUCCESS = 0.95
+#: Robust accuracy may spread this far over seeds of one attack.
+SEED_SPREAD = 0.02
