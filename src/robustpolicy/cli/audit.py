@@ -33,7 +33,7 @@ class Options:
     digits and mnist 0.1, cifar10 0.04)."""
     budget: Literal["quick", "standard", "full"] = "standard"
     """How hard to try: quick takes minutes on LeNet5; standard adds AutoAttack; full adds seeds."""
-    samples: int | None = 1000
+    samples: int = 1000
     """Test samples, drawn at random with the seed."""
     indices: str | None = None
     """Test samples A:B instead, such as 0:200."""
@@ -72,6 +72,7 @@ def run(arguments: Sequence[str]) -> None:
 
     import torch
 
+    from robustpolicy.cli.threat import threat_of
     from robustpolicy.data import load_dataset, to_float
     from robustpolicy.errors import UserError
     from robustpolicy.evaluation import choose_samples, load_target
@@ -97,17 +98,15 @@ def run(arguments: Sequence[str]) -> None:
     target = load_target(*words)
     dataset = load_dataset(target.dataset, options.data_dir)
     total = len(dataset.test_labels)
-    count = options.samples if options.samples is None else min(options.samples, total)
-    chosen = choose_samples(
-        total, None if options.indices else count, options.indices, options.seed
-    )
+    count = None if options.indices else min(options.samples, total)
+    chosen = choose_samples(total, count, options.indices, options.seed)
     surrogates = {name: load_target(name).model.to(device) for name in options.surrogate}
     with AuditProgress(quiet=options.quiet) as progress:
         found = audit(
             target.model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             to_float(dataset.test_images[chosen]),
             dataset.test_labels[chosen],
-            _threat(options, target.dataset),
+            threat_of(options.norm, options.epsilon, target.dataset),
             claim=options.claim,
             train_data=(dataset.train_images, dataset.train_labels),
             surrogates=surrogates,
@@ -138,21 +137,6 @@ def run(arguments: Sequence[str]) -> None:
         from robustpolicy.report.audit_page import write_audit_page
 
         write_audit_page(result, options.html)
-
-
-def _threat(options: Options, dataset: str) -> Any:
-    from robustpolicy.attacks import Threat
-    from robustpolicy.errors import UserError
-    from robustpolicy.evaluation.plan import EPSILON
-
-    if options.epsilon is None and options.norm == "L2":
-        raise UserError("--norm L2 needs an --epsilon; the paper's own are for Linf")
-    epsilon = EPSILON[dataset] if options.epsilon is None else options.epsilon
-    if options.norm == "Linf" and epsilon > 1:
-        raise UserError(
-            f"--epsilon is {epsilon:g}, but inputs lie in [0, 1]; 8/255, say, is 0.031373"
-        )
-    return Threat(epsilon, norm=options.norm)
 
 
 def _train_loss(name: str | None, run: Any) -> Any:

@@ -185,17 +185,8 @@ def _transfer(options: Options) -> Any:
 
 
 def _plan(options: Options, attacks: tuple[Any, ...], dataset: str) -> Any:
-    from robustpolicy.attacks import Threat
-    from robustpolicy.errors import UserError
+    from robustpolicy.cli.threat import threat_of
     from robustpolicy.evaluation import Plan
-    from robustpolicy.evaluation.plan import EPSILON
 
-    if options.epsilon is None and options.norm == "L2":
-        raise UserError("--norm L2 needs an --epsilon; the paper's own are for Linf")
-    epsilon = EPSILON[dataset] if options.epsilon is None else options.epsilon
-    if options.norm == "Linf" and epsilon > 1:
-        raise UserError(
-            f"--epsilon is {epsilon:g}, but inputs lie in [0, 1]; 8/255, say, is 0.031373"
-        )
-    threat = Threat(epsilon, norm=options.norm)
+    threat = threat_of(options.norm, options.epsilon, dataset)
     return Plan(threat, attacks, options.samples, options.indices, options.seed, options.batch_size)

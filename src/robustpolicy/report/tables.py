@@ -96,7 +96,8 @@ def audit_table(audit: dict[str, Any]) -> Table:
     threat = audit["threat"]
     note = (
         f"{audit['n']} test images of {audit['dataset']}; {threat['norm']} eps "
-        f"{threat['epsilon']:g} in [{threat['low']:g}, {threat['high']:g}]; {audit['seconds']:.0f} s"
+        f"{threat['epsilon']:g} in [{threat['low']:g}, {threat['high']:g}]; "
+        f"{audit['seconds']:.0f} s"
     )
     return Table(audit["target"], ("check", "", "seconds", "what it says"), rows, (note,))
 

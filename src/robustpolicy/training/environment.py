@@ -19,6 +19,20 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DECISIVE = ("machine", "cpu", "device", "torch", "robustpolicy", "threads")
 
 
+def set_threads(threads: int | None) -> None:
+    """Let torch use this many CPU threads; None leaves its own choice.
+
+    Raises:
+        UserError: none, or far more than there are cores.
+    """
+    if threads is None:
+        return
+    most = 4 * (os.cpu_count() or 1)
+    if not 1 <= threads <= most:
+        raise UserError(f"--threads is {threads}; give 1 to {most}")
+    torch.set_num_threads(threads)
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of a name; ``"auto"`` takes CUDA, then MPS, then the CPU.
 

@@ -69,7 +69,7 @@ class Smooth(TorchFunctionMode):
             if not out.is_floating_point():
                 self._soft[id(out)] = out, soft
             elif func in STEPS or not first.is_floating_point():
-                return out.detach() + (soft - soft.detach()).to(out.dtype)
+                return _straight(out, soft)
         return out
 
 
@@ -80,9 +80,11 @@ class StandIn(nn.Module):
         model: the original; not changed.
         x: a few inputs on which to look for where the gradients end.
         y: their labels.
+        distrust: gradients are there but wrong: go around whatever comes before the first module
+            that takes an input of the image's shape.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, *, distrust: bool = False) -> None:
         super().__init__()
         self.model = model
         self._through: set[nn.Module] = set()  # the identity on the way back
@@ -90,6 +92,8 @@ class StandIn(nn.Module):
         self._logits: nn.Module | None = None  # whose output is taken for the logits
         with torch.enable_grad():
             self._logits = self._find_logits(x)
+            if distrust:
+                self._entry = self._first_inside(x)
             for _ in range(10):
                 if not self._open_one(x, y):
                     break
@@ -101,13 +105,12 @@ class StandIn(nn.Module):
         def enter(module: nn.Module, inputs: tuple[Any, ...]) -> Any:
             if module is self._entry:
                 (u, *rest) = inputs
-                return (u.detach() + (x - x.detach()), *rest)
+                return (_straight(u, x), *rest)
             return None
 
         def leave(module: nn.Module, inputs: tuple[Any, ...], out: Any) -> Any:
             if module in self._through:
-                u = inputs[0]
-                out = out.detach() + (u - u.detach())
+                out = _straight(out, inputs[0])
             if module is self._logits:
                 taken.append(out)
             return out
@@ -149,6 +152,19 @@ class StandIn(nn.Module):
                 return module
         return None
 
+    def _first_inside(self, x: Tensor) -> nn.Module | None:
+        """The first module inside that takes something of the input's shape."""
+        found: list[nn.Module] = []
+
+        def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            first = inputs[0] if inputs else None
+            if module is not self.model and isinstance(first, Tensor) and first.shape == x.shape:
+                found.append(module)
+
+        with self._hooks(enter, lambda *_: None), torch.no_grad():
+            self.model(x)
+        return found[0] if found else None
+
     def _open_one(self, x: Tensor, y: Tensor) -> bool:
         """Find the last place where the gradient ends, and let it through; False if none is."""
         seen: list[tuple[nn.Module, Tensor, Tensor]] = []
@@ -158,10 +174,11 @@ class StandIn(nn.Module):
             u = inputs[0] if inputs else None
             if not isinstance(u, Tensor) or not u.is_floating_point() or module is self.model:
                 return None
-            if not u.requires_grad:
-                u = u.detach().requires_grad_()
-            elif u is not x:
-                u.retain_grad()
+            with torch._C.DisableTorchFunction():  # not `Smooth`, which ignores detach
+                if not u.requires_grad:
+                    u = u.detach().requires_grad_()
+                elif u is not x:
+                    u.retain_grad()
             return (u, *inputs[1:])
 
         def leave(module: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
@@ -188,6 +205,12 @@ class StandIn(nn.Module):
                 self._entry, fresh = module, self._entry is not module
                 return fresh
         return False
+
+
+def _straight(value: Tensor, path: Tensor) -> Tensor:
+    """A value on the way forth, the identity of ``path`` on the way back."""
+    with torch._C.DisableTorchFunction():  # `Smooth` may be on, which ignores detach
+        return value.detach() + (path - path.detach()).to(value.dtype)
 
 
 def _share_alive(tensor: Tensor) -> float:

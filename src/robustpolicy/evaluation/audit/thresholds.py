@@ -20,6 +20,8 @@ OUTPUT_TOLERANCE = 1e-4
 UNBOUNDED_SUCCESS = 1.0
 #: A directional derivative and its finite difference agree within this, relative to the larger.
 DERIVATIVE_TOLERANCE = 0.05
+#: Share of samples on which they must agree: some meet a kink.
+SLOPE_SHARE = 0.9
 #: An indicator of attack failure is raised where it holds for more than this share of samples
 #: (Pintor et al. 2022 raise it on single samples; a share is steadier over a test set).
 INDICATOR = 0.1

@@ -24,7 +24,8 @@ def run(case: Case) -> Outcome:
     measured = {"gradients_before": alive}
     gains: dict[str, float] = {}
     try:
-        stand_in = StandIn(case.model.module, *case.batch(places[:32]))
+        wrong = case.notes.get("slopes_agree") is False
+        stand_in = StandIn(case.model.module, *case.batch(places[:32]), distrust=wrong)
         with AttackedModel(stand_in) as attacked:
             attacked.check(*case.batch(places[:2]))
             restored = nonzero(case, attacked, places, margin, torch.float32)

@@ -16,6 +16,7 @@ from robustpolicy.evaluation.audit.thresholds import (
     DERIVATIVE_TOLERANCE,
     GRADIENT_SHARE,
     MARGIN,
+    SLOPE_SHARE,
 )
 
 
@@ -51,16 +52,18 @@ def run(case: Case) -> Outcome:
     elif measured["nonzero_float32"] < GRADIENT_SHARE:
         said.append("float32 loses gradients that float64 shows")
     agree = measured.get("slopes_that_agree")
-    if agree is not None and agree < 1 - 0.1:
+    case.notes["slopes_agree"] = agree is None or agree >= SLOPE_SHARE
+    if not case.notes["slopes_agree"]:
         said.append("the gradients are not the slopes of the function")
     gained = measured.get("gain_of_float64", 0.0) > MARGIN
-    passed = enough and not gained and (agree is None or agree >= 0.9)
+    passed = enough and not gained and case.notes["slopes_agree"]
     shares = {k: v for k, v in measured.items() if v is not None and k != "gain_of_float64"}
     return Outcome(
         passed,
         measured,
         f"at least {100 * GRADIENT_SHARE:.0f} % of the samples have a non-zero gradient in "
-        f"float64; 90 % of slopes agree with finite differences; float64 gains at most "
+        f"float64; {100 * SLOPE_SHARE:.0f} % of slopes agree with finite differences; float64 gains "
+        f"at most "
         f"{100 * MARGIN:.0f} points",
         "; ".join(said) or "there are gradients, and they are the slopes of the function",
         (bars("Samples with usable gradients", "share of correct samples", shares),),
