@@ -18,6 +18,7 @@ from robustpolicy.report.tables import Table, experiment_table
 
 ROOT = Path(__file__).parent.parent
 AUTOATTACK = re.compile(r"(<!-- autoattack -->\n).*?(<!-- end -->)", re.DOTALL)
+AUDIT = re.compile(r"(<!-- audit -->\n).*?(<!-- end -->)", re.DOTALL)
 SPEED = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -26,6 +27,7 @@ def render(text: str) -> str:
     """The text with every table made anew."""
     text = BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
     text = AUTOATTACK.sub(lambda found: found[1] + _autoattack() + "\n" + found[2], text)
+    text = AUDIT.sub(lambda found: found[1] + _audit() + "\n" + found[2], text)
     return SPEED.sub(lambda found: found[1] + _speed() + "\n" + found[2], text)
 
 
@@ -74,6 +76,40 @@ def _autoattack() -> str:
 
 def _autoattack_files(key: str) -> list[Path]:
     return sorted((ROOT / "results" / "autoattack").glob(f"{key}-seed*.json"))
+
+
+def _audit() -> str:
+    """Verdicts of the audited models."""
+    kept = [
+        json.loads(path.read_text()) for path in sorted((ROOT / "results/audit").glob("*.json"))
+    ]
+    rows = []
+    for one in kept:
+        failed = [check["name"] for check in one["checks"] if check["passed"] is False]
+        low, high = (f"{100 * bound:.1f}" for bound in one["interval"])
+        rows.append(
+            (
+                f"{one['target'].removeprefix('runs/')}, eps {one['threat']['epsilon']:g}",
+                f"{100 * one['clean_accuracy']:.1f}",
+                f"{100 * _after(one, 'fgsm'):.1f}",
+                f"{100 * one['claim']:.1f}",
+                f"{100 * one['robust_accuracy']:.1f} ({low}–{high})",
+                one["verdict"],
+                ", ".join(failed) or "none",
+            )
+        )
+    heading = ("model", "clean", "FGSM", "PGD-40", "worst case", "verdict", "checks that fail")
+    first = kept[0]
+    note = (
+        f"Percent of {first['n']} random test images; budget {first['budget']}; the claim is "
+        f"PGD-40's own number; Wilson interval. {first['environment']['cpu']}, torch "
+        f"{first['environment']['torch']}."
+    )
+    return f"\n{Table('', heading, tuple(rows), (note,)).markdown()}\n"
+
+
+def _after(audit: dict, attack: str) -> float:
+    return audit["attacks"][attack]["robust_accuracy"]
 
 
 def _speed() -> str:

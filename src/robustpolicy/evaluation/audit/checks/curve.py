@@ -11,12 +11,19 @@ from robustpolicy.evaluation.audit.outcome import Outcome, lines
 from robustpolicy.evaluation.audit.thresholds import NOISE
 from robustpolicy.evaluation.curve import robustness_curve
 
+RULE = (
+    f"never rises (by over {100 * NOISE:.0f} point), and at half the range at most the share of "
+    "the largest class withstands"
+)
+
 
 def run(case: Case) -> Outcome:
     """PGD at rising radii: each from scratch, and each from where the smaller one ended.
 
     The second kind cannot rise by its construction, so the first is what is held to that.
     """
+    if not bool(case.clean.any()):
+        return Outcome(None, {}, RULE, "not run: no sample is classified correctly")
     threat = case.threat
     half = 0.5 * (threat.high - threat.low)
     if threat.norm == "L2":
@@ -57,8 +64,7 @@ def run(case: Case) -> Outcome:
         not said,
         {"epsilon": radii, "robust_accuracy": alone, "warm_started": warm,
          "largest_class": largest, "samples": len(places)},
-        f"never rises (by over {100 * NOISE:.0f} point), and at half the range at most the share "
-        "of the largest class withstands",
+        RULE,
         "; ".join(said) or "accuracy falls with the radius, to chance",
         (lines("Robust accuracy over epsilon", "epsilon", "share of correct samples", x_axis,
                each_from_scratch=[1.0, *alone], warm_started=[1.0, *warm]),),

@@ -62,9 +62,8 @@ def run(case: Case) -> Outcome:
         passed,
         measured,
         f"at least {100 * GRADIENT_SHARE:.0f} % of the samples have a non-zero gradient in "
-        f"float64; {100 * SLOPE_SHARE:.0f} % of slopes agree with finite differences; float64 gains "
-        f"at most "
-        f"{100 * MARGIN:.0f} points",
+        f"float64; {100 * SLOPE_SHARE:.0f} % of slopes agree with finite differences; float64 "
+        f"gains at most {100 * MARGIN:.0f} points",
         "; ".join(said) or "there are gradients, and they are the slopes of the function",
         (bars("Samples with usable gradients", "share of correct samples", shares),),
     )
