@@ -9,7 +9,7 @@ ifneq ($(wildcard ../shared/data),)
 export ROBUSTPOLICY_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo mnist test test-all lint format bench results readme clean
+.PHONY: help setup demo mnist test test-all lint format bench results audits readme clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -60,9 +60,21 @@ bench: $(PEERS) ## speed and equality against peers in the same run (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pgd.py $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attacks.py $(BENCH)
 
-results: $(STAMP) ## measure again what README and results/ show (about two hours of one core)
+results: $(STAMP) ## measure again what README and results/ show (some hours of one core)
 	$(BIN)/robustpolicy reproduce mnist --seeds 6 --results results
 	$(BIN)/robustpolicy reproduce eq4-alone --seeds 3 --results results
+	$(MAKE) audits
+
+AUDIT = $(BIN)/robustpolicy audit --threads 1
+audits: $(STAMP) ## audit LeNet5 on MNIST under six trainings
+	mkdir -p results/audit
+	$(BIN)/robustpolicy train mnist-pc --epochs 16 --threads 1 --output runs/pc
+	$(BIN)/robustpolicy train mnist-gce --epochs 16 --threads 1 --output runs/gce
+	$(BIN)/robustpolicy train mnist-at --threads 1 --output runs/at
+	$(BIN)/robustpolicy train mnist-trades --threads 1 --output runs/trades
+	for name in pc gce at trades; do $(AUDIT) runs/$$name --json results/audit/$$name.json; done
+	for name in at trades; do $(AUDIT) runs/$$name --epsilon 0.3 --json results/audit/$$name-0.3.json; done
+	for name in ce policy; do $(AUDIT) runs/mnist/$$name-seed0 --json results/audit/$$name.json; done
 
 readme: $(STAMP) ## write README's tables from results/
 	$(BIN)/python docs/tables.py

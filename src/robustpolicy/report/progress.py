@@ -99,19 +99,38 @@ class TrainingMonitor(Monitor):
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
-class EvaluationProgress:
-    """A bar an attack; without a terminal, a line every half minute and one at its end."""
+class _Remaining:
+    """Now and then, a line with how far an attack is and about how long it will take."""
 
     #: Seconds between two lines.
     INTERVAL = 30.0
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, float]] = {}  # attack -> when, with how much done
+        self._said = time.perf_counter()
+
+    def __call__(self, attack: str, done: float, total: int) -> None:
+        now = time.perf_counter()
+        begun, before = self._begun.setdefault(attack, (now, done))
+        if now - self._said >= self.INTERVAL and done > before:
+            self._said = now
+            left = (now - begun) * (total - done) / (done - before)
+            print(
+                f"{attack}: {int(done)} of {total} samples, about {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+class EvaluationProgress:
+    """A bar an attack; without a terminal, a line every half minute and one at its end."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._live = sys.stderr.isatty() and not quiet
         self._quiet = quiet
         self._bar = _bars("samples")
         self._tasks: dict[str, Any] = {}
-        self._begun: dict[str, tuple[float, float]] = {}  # attack -> when, with how much done
-        self._said = time.perf_counter()
+        self._remaining = _Remaining()
 
     def __enter__(self) -> EvaluationProgress:
         """Begin drawing."""
@@ -131,32 +150,27 @@ class EvaluationProgress:
 
     def __call__(self, attack: str, done: float, total: int) -> None:
         """Show the progress of an attack; samples of a running batch count in part."""
-        now = time.perf_counter()
-        begun, before = self._begun.setdefault(attack, (now, done))
         if self._live:
             if attack not in self._tasks:
                 self._tasks[attack] = self._bar.add_task(attack, total=total, text="")
             self._bar.update(self._tasks[attack], completed=int(done))
         elif done == total and not self._quiet:
             print(f"{attack}: {total} samples done", file=sys.stderr, flush=True)
-        elif now - self._said >= self.INTERVAL and done > before and not self._quiet:
-            self._said = now
-            left = (now - begun) * (total - done) / (done - before)
-            print(
-                f"{attack}: {int(done)} of {total} samples, about {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+        elif not self._quiet:
+            self._remaining(attack, done, total)
 
 
 class AuditProgress:
-    """A bar over the checks, with the attack that runs; without a terminal, a line a check."""
+    """A bar over the checks, with the attack that runs; without a terminal, a line a check, and
+    one every half minute within it.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._live = sys.stderr.isatty() and not quiet
         self._quiet = quiet
         self._bar = _bars("checks")
         self._task: Any = None
+        self._remaining = _Remaining()
 
     def __enter__(self) -> AuditProgress:
         """Begin drawing."""
@@ -186,6 +200,8 @@ class AuditProgress:
         """Show how far an attack is."""
         if self._live:
             self._bar.update(self._task, text=f"{attack}: {int(done)} of {total} samples")
+        elif not self._quiet:
+            self._remaining(attack, done, total)
 
 
 class SweepProgress:

@@ -14,8 +14,10 @@ GAIN = 0.01
 SIGNIFICANCE = 0.01
 #: Share of attacked samples that need a non-zero gradient (Carlini et al. 2019, section 5).
 GRADIENT_SHARE = 0.99
-#: Two passes, or two batches, may differ by this share of the logits' norm: rounding alone.
+#: Two passes over one batch may differ by this share of the logits' norm: rounding alone.
 OUTPUT_TOLERANCE = 1e-4
+#: So may an input in two batches; there a half-precision model rounds more.
+BATCH_TOLERANCE = 1e-3
 #: An unbounded attack must reach this success (Athalye et al. 2018: "should reach 100 %").
 UNBOUNDED_SUCCESS = 1.0
 #: A directional derivative and its finite difference agree within this, relative to the larger.

@@ -45,6 +45,7 @@ def run(case: Case) -> Outcome:
         gains[loss] = case.gain(name, left)
     total = share(before) - share(case.standing(WHITE))
     measured["gain"] = total
+    measured["robust_accuracy"] = share(case.standing(WHITE))
     said = f"a stand-in for what stops the gradient gains {100 * total:.1f} points"
     if restored >= GRADIENT_SHARE > case.notes["gradients"]:
         said += " and has gradients where the model has none"

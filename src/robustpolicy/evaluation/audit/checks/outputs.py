@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustpolicy.evaluation.audit.case import Case
 from robustpolicy.evaluation.audit.outcome import Outcome, bars
-from robustpolicy.evaluation.audit.thresholds import OUTPUT_TOLERANCE
+from robustpolicy.evaluation.audit.thresholds import BATCH_TOLERANCE, OUTPUT_TOLERANCE
 
 PASSES = 5
 
@@ -27,8 +27,8 @@ def run(case: Case) -> Outcome:
     gradient = _distance(first, watched)
     measured = {"between_passes": again, "between_batches": alone, "under_autograd": gradient}
     case.notes["deterministic"] = again <= OUTPUT_TOLERANCE
-    case.notes["independent"] = alone <= OUTPUT_TOLERANCE or again > OUTPUT_TOLERANCE
-    case.notes["honest"] = gradient <= OUTPUT_TOLERANCE or again > OUTPUT_TOLERANCE
+    case.notes["independent"] = alone <= BATCH_TOLERANCE or again > OUTPUT_TOLERANCE
+    case.notes["honest"] = gradient <= BATCH_TOLERANCE or again > OUTPUT_TOLERANCE
     found = []
     if not case.notes["deterministic"]:
         found.append(
@@ -42,8 +42,8 @@ def run(case: Case) -> Outcome:
     return Outcome(
         not found,
         measured,
-        f"logits differ by at most {OUTPUT_TOLERANCE:g} of their norm between passes, batches, and "
-        "with or without gradients",
+        f"logits differ by at most {OUTPUT_TOLERANCE:g} of their norm between passes, and by "
+        f"{BATCH_TOLERANCE:g} between batches and with or without gradients",
         "; ".join(found) or "the outputs are a function of the input alone",
         (bars("Greatest relative difference of logits", "share of the norm", measured),),
     )
