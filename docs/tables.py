@@ -105,7 +105,7 @@ def _audit() -> str:
         f"PGD-40's own number; Wilson interval. {first['environment']['cpu']}, torch "
         f"{first['environment']['torch']}."
     )
-    return f"\n{Table('', heading, tuple(rows), (note,)).markdown()}\n"
+    return f"\n{Table('', heading, tuple(rows), (note,), words=(0, 5, 6)).markdown()}\n"
 
 
 def _after(audit: dict, attack: str) -> float:

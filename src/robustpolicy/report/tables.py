@@ -12,16 +12,18 @@ from robustpolicy.experiments.results import summarise
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a heading and rows of text; ``notes`` stand below."""
+    """A title, a heading and rows; ``notes`` stand below, ``words`` are the columns of text."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    words: tuple[int, ...] = (0,)
 
     def markdown(self) -> str:
         """The table in GitHub's markdown, numbers to the right, without the title."""
-        lines = [self.columns, ("---", *["---:"] * (len(self.columns) - 1)), *self.rows]
+        rule = tuple("---" if n in self.words else "---:" for n in range(len(self.columns)))
+        lines = [self.columns, rule, *self.rows]
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return text + "".join(f"\n\n{note}" for note in self.notes)
 
@@ -33,7 +35,7 @@ class Table:
 
         table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(column, justify="left" if number in self.words else "right")
         for row in self.rows:
             table.add_row(*row)
         # A pipe has no width: a file or a log takes the whole line.
@@ -99,7 +101,8 @@ def audit_table(audit: dict[str, Any]) -> Table:
         f"{threat['epsilon']:g} in [{threat['low']:g}, {threat['high']:g}]; "
         f"{audit['seconds']:.0f} s"
     )
-    return Table(audit["target"], ("check", "", "seconds", "what it says"), rows, (note,))
+    columns = ("check", "", "seconds", "what it says")
+    return Table(audit["target"], columns, rows, (note,), words=(0, 1, 3))
 
 
 def _result_row(name: str, result: dict[str, Any], seconds: str) -> tuple[str, ...]:
