@@ -10,10 +10,23 @@ from torch import nn
 from robustpolicy import PGD, Threat, UserError
 from robustpolicy.models import LeNet5
 from robustpolicy.training import Monitor, get_recipe, train
-from robustpolicy.training.adversarial import craft_madry, craft_trades, objective
-from robustpolicy.training.recipe import MadryAT, NoAdversary, Recipe, Sgd, Trades
+from robustpolicy.training.adversarial import (
+    backward,
+    craft_madry,
+    craft_mart,
+    craft_trades,
+    mart_loss,
+    objective,
+    perturbed_weights,
+)
+from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Recipe, Sgd, Trades, TwoStage
 
-ADVERSARIES = [MadryAT(ramp=0, steps=3), Trades(ramp=0, steps=3, beta=2.0)]
+ADVERSARIES = [
+    MadryAT(ramp=0, steps=3),
+    Trades(ramp=0, steps=3, beta=2.0),
+    Mart(ramp=0, steps=3),
+    Trades(ramp=0, steps=3, weight_perturbation=0.01),
+]
 
 
 @pytest.fixture
@@ -28,7 +41,7 @@ def generator():
 
 def test_without_an_adversary_it_is_the_loss(batch):
     model, x, y = batch
-    loss, logits = objective(model, nn.CrossEntropyLoss(), x, y, NoAdversary(), 0, generator())
+    loss, logits = objective(model, nn.CrossEntropyLoss(), x, y, None, NoAdversary())
     torch.testing.assert_close(loss, F.cross_entropy(model(x), y))
     assert logits.shape == (16, 10)
 
@@ -45,7 +58,7 @@ def test_madry_is_the_loss_on_the_last_iterate(batch):
         x_adv = torch.minimum(torch.maximum(x_adv, x - 0.2), x + 0.2).clamp(0, 1)
     ours = craft_madry(model, x, y, adversary, 0, generator())
     torch.testing.assert_close(ours, x_adv)
-    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
+    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, ours, adversary)
     torch.testing.assert_close(loss, F.cross_entropy(model(x_adv), y))
 
 
@@ -61,7 +74,7 @@ def test_trades_is_the_loss_plus_the_divergence(batch):
         x_adv = x_adv.detach() + 0.07 * slope.sign()
         x_adv = torch.minimum(torch.maximum(x_adv, x - 0.2), x + 0.2).clamp(0, 1)
     torch.testing.assert_close(craft_trades(model, x, adversary, 0, generator()), x_adv)
-    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
+    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, x_adv, adversary)
     p, q = model(x).log_softmax(1), model(x_adv).log_softmax(1)
     divergence = (p.exp() * (p - q)).sum(1).mean()
     torch.testing.assert_close(loss, F.cross_entropy(model(x), y) + 3.0 * divergence)
@@ -76,10 +89,67 @@ def test_trades_is_the_loss_plus_the_divergence(batch):
 @pytest.mark.parametrize("adversary", ADVERSARIES)
 def test_the_model_stays_in_train_mode_with_its_gradients(batch, adversary):
     model, x, y = batch
-    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
-    loss.backward()
+    before = [p.detach().clone() for p in model.parameters()]
+    backward(model, nn.CrossEntropyLoss(), x, y, adversary, 0, generator())
     assert model.training
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_mart_is_its_formula(batch):
+    model, x, y = batch
+    adversary = Mart(ramp=0, steps=3, epsilon=0.2, step_size=0.07, beta=4.0)
+    x_adv = x + 0.001 * torch.empty_like(x).normal_(generator=generator())
+    for _ in range(3):
+        x_adv.requires_grad_()
+        (slope,) = torch.autograd.grad(F.cross_entropy(model(x_adv), y), x_adv)
+        x_adv = x_adv.detach() + 0.07 * slope.sign()
+        x_adv = torch.minimum(torch.maximum(x_adv, x - 0.2), x + 0.2).clamp(0, 1)
+    torch.testing.assert_close(craft_mart(model, x, y, adversary, 0, generator()), x_adv)
+    loss, _ = objective(model, nn.CrossEntropyLoss(), x, y, x_adv, adversary)
+    total = 0.0
+    for p, q, label in zip(model(x).softmax(1), model(x_adv).softmax(1), y.tolist(), strict=True):
+        rival = max(q[k].item() for k in range(10) if k != label)
+        boosted = -q[label].log() - torch.log(torch.tensor(1 - rival))
+        divergence = (p * (p / q).log()).sum()
+        total = total + boosted + 4.0 * divergence * (1 - p[label])
+    torch.testing.assert_close(loss, total / len(y), rtol=1e-5, atol=1e-6)
+
+
+def test_mart_stays_finite():
+    logits = (1e3 * torch.randn(50, 4)).requires_grad_()
+    loss = mart_loss(logits, -logits, torch.randint(4, (50,)), 5.0)
+    (slope,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(slope).all()
+
+
+def test_weights_move_along_the_gradient_by_gamma_and_back(batch):
+    model, x, y = batch
+    model = nn.Sequential(nn.BatchNorm2d(1), model).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    slopes = dict(
+        zip(
+            (name for name, _ in model.named_parameters()),
+            torch.autograd.grad(F.cross_entropy(model(x), y), model.parameters()),
+            strict=True,
+        )
+    )
+    model.load_state_dict(before)
+    with perturbed_weights(model, lambda: F.cross_entropy(model(x), y), 0.02):
+        for name, weight in model.named_parameters():
+            moved = weight - before[name]
+            if weight.ndim > 1:
+                expected = 0.02 * before[name].norm() * slopes[name] / slopes[name].norm()
+                torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-6)
+            else:
+                assert not moved.any()
+        raised = F.cross_entropy(model(x), y)
+    assert raised > F.cross_entropy(model(x), y)
+    model.load_state_dict(before)
+    with perturbed_weights(model, lambda: F.cross_entropy(model(x), y), 0.02):
+        pass
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_epsilon_rises_over_the_first_epochs():
@@ -140,7 +210,10 @@ REFUSED = [
     (lambda: MadryAT(epsilon=0), "epsilon is 0"),
     (lambda: MadryAT(steps=0), "steps is 0"),
     (lambda: Trades(beta=0), "beta is 0"),
-    (lambda: Recipe.from_json({"adversary": {"name": "fgsm"}}), "none, madry, trades"),
+    (lambda: Mart(beta=-1), "beta is -1"),
+    (lambda: MadryAT(weight_perturbation=2.0), "weight_perturbation is 2.0"),
+    (lambda: Recipe(adversary=Mart(), loss=TwoStage()), "a loss of its own"),
+    (lambda: Recipe.from_json({"adversary": {"name": "fgsm"}}), "none, madry, trades, mart"),
     (lambda: Recipe.from_json({"adversary": 3}), "must be JSON objects"),
 ]
 

@@ -1,13 +1,60 @@
-"""Training on adversarial examples: Madry et al. (2018) and TRADES (Zhang et al. 2019)."""
+"""Training on adversarial examples: Madry et al. (2018), TRADES (Zhang et al. 2019), MART (Wang
+et al. 2020), each also with adversarial weight perturbation (Wu et al. 2020).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustpolicy.attacks import AttackedModel, Threat
-from robustpolicy.training.recipe import MadryAT, NoAdversary, Trades
+from robustpolicy.attacks.losses import cross_entropy
+from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Trades
+
+Adversary = NoAdversary | MadryAT | Trades | Mart
+
+
+def backward(
+    model: nn.Module,
+    loss_fn: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversary: Adversary,
+    epoch: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Add the gradients of a batch's objective to the parameters; returns what `objective` does.
+
+    Where the adversary perturbs the weights too (Wu et al. 2020), the gradients are those at the
+    perturbed weights, and the weights are as before.
+
+    Args:
+        model: in train mode; the attack inside sees it in eval mode.
+        loss_fn: the training loss.
+        images: in [0, 1], shape (B, ...).
+        labels: shape (B,).
+        adversary: what the training adds to the loss.
+        epoch: epochs that are complete: epsilon rises over the first ones.
+        generator: source of the random starts, on the device of the images.
+    """
+    adversarial = craft(model, images, labels, adversary, epoch, generator)
+
+    def compute() -> tuple[Tensor, Tensor]:
+        return objective(model, loss_fn, images, labels, adversarial, adversary)
+
+    gamma = 0.0 if isinstance(adversary, NoAdversary) else adversary.weight_perturbation
+    if gamma == 0:
+        loss, logits = compute()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss, logits
+    with perturbed_weights(model, lambda: compute()[0], gamma):
+        loss, logits = compute()
+        loss.backward()  # type: ignore[no-untyped-call]
+    return loss, logits
 
 
 def objective(
@@ -15,33 +62,102 @@ def objective(
     loss_fn: nn.Module,
     images: Tensor,
     labels: Tensor,
-    adversary: NoAdversary | MadryAT | Trades,
-    epoch: int,
-    generator: torch.Generator,
+    adversarial: Tensor | None,
+    adversary: Adversary,
 ) -> tuple[Tensor, Tensor]:
     """Loss of a batch, a scalar, and the logits on which accuracy is counted, shape (B, C).
 
     Args:
-        model: in train mode; the attack inside sees it in eval mode.
-        loss_fn: the training loss; with TRADES, of the clean images.
+        model: in train mode.
+        loss_fn: the training loss; with TRADES, of the clean images; MART has its own.
         images: in [0, 1], shape (B, ...).
         labels: shape (B,).
+        adversarial: from `craft`.
         adversary: what the training adds to the loss.
-        epoch: epochs that are complete: epsilon rises over the first ones.
-        generator: source of the random starts, on the device of the images.
     """
-    if isinstance(adversary, NoAdversary):
+    if adversarial is None:
         logits = model(images)
         return loss_fn(logits, labels), logits
     if isinstance(adversary, MadryAT):
-        logits = model(craft_madry(model, images, labels, adversary, epoch, generator))
+        logits = model(adversarial)
         return loss_fn(logits, labels), logits
-    clean = model(images)
-    adversarial = model(craft_trades(model, images, adversary, epoch, generator))
+    clean, fooled = model(images), model(adversarial)
+    if isinstance(adversary, Mart):
+        return mart_loss(clean, fooled, labels, adversary.beta), clean
+    assert isinstance(adversary, Trades)
     divergence = F.kl_div(
-        adversarial.log_softmax(1), clean.softmax(1), reduction="batchmean"
+        fooled.log_softmax(1), clean.softmax(1), reduction="batchmean"
     )  # KL(p(x) || p(x')), with a gradient through both
     return loss_fn(clean, labels) + adversary.beta * divergence, clean
+
+
+def mart_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float) -> Tensor:
+    r"""MART's loss of a batch (Wang et al. 2020, Eq. 9-11), with a boosted cross-entropy.
+
+    .. math:: -\log p_y(x') - \log(1 - \max_{k \ne y} p_k(x'))
+        + \beta \, KL(p(x) \| p(x')) \, (1 - p_y(x))
+
+    Args:
+        clean: logits of the images, shape (B, C).
+        adversarial: logits of the adversarial examples, shape (B, C).
+        labels: shape (B,).
+        beta: weight of the last term (the paper's lambda).
+    """
+    index = labels[:, None]
+    log_p, log_q = clean.log_softmax(1), adversarial.log_softmax(1)
+    rival = log_q.scatter(1, index, -torch.inf).amax(1)
+    boosted = -log_q.gather(1, index)[:, 0] - torch.log1p(-rival.exp().clamp(max=1 - 1e-6))
+    divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
+    missed = 1 - log_p.gather(1, index)[:, 0].exp()
+    return (boosted + beta * divergence * missed).mean()
+
+
+@contextmanager
+def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Iterator[None]:
+    """Within it, each weight tensor w is moved by gamma |w| along the gradient of the loss.
+
+    Adversarial weight perturbation (Wu et al. 2020, Eq. 7-8), one step; biases and the parameters
+    of normalisation layers stay. Gradients that are there already, running statistics and, at the
+    end, the weights are as before.
+
+    Args:
+        model: in train mode.
+        loss: what the step raises, computed with the model.
+        gamma: length of the step, relative to each tensor's norm.
+    """
+    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    gradients = torch.autograd.grad(loss(), weights)
+    with torch.no_grad():
+        for buffer, before in statistics:
+            buffer.copy_(before)
+        kept = [weight.clone() for weight in weights]
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.add_(gradient * (gamma * weight.norm() / (gradient.norm() + 1e-20)))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+
+
+def craft(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversary: Adversary,
+    epoch: int,
+    generator: torch.Generator,
+) -> Tensor | None:
+    """Adversarial examples of a batch, as the adversary makes them; None without one."""
+    if isinstance(adversary, NoAdversary):
+        return None
+    if isinstance(adversary, MadryAT):
+        return craft_madry(model, images, labels, adversary, epoch, generator)
+    if isinstance(adversary, Mart):
+        return craft_mart(model, images, labels, adversary, epoch, generator)
+    return craft_trades(model, images, adversary, epoch, generator)
 
 
 def craft_madry(
@@ -56,11 +172,21 @@ def craft_madry(
     threat = Threat(adversary.radius(epoch))
     noise = torch.empty_like(images).uniform_(-1, 1, generator=generator)
     start = threat.project(images + threat.epsilon * noise, images)
+    return _ascend(model, images, start, labels, threat, adversary, cross_entropy)
 
-    def loss(logits: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(logits, y, reduction="none")
 
-    return _ascend(model, images, start, labels, threat, adversary, loss)
+def craft_mart(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    adversary: Mart,
+    epoch: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The last iterate of PGD on cross-entropy, from a small normal step away from x."""
+    threat = Threat(adversary.radius(epoch))
+    start = images + 0.001 * torch.empty_like(images).normal_(generator=generator)
+    return _ascend(model, images, start, labels, threat, adversary, cross_entropy)
 
 
 def craft_trades(
@@ -89,7 +215,7 @@ def _ascend(
     current: Tensor,
     labels: Tensor,
     threat: Threat,
-    adversary: MadryAT | Trades,
+    adversary: MadryAT | Trades | Mart,
     loss: object,
 ) -> Tensor:
     step = adversary.step_size * threat.epsilon / adversary.epsilon

@@ -8,6 +8,7 @@ from robustpolicy.training.recipe import (
     PC,
     CrossEntropy,
     MadryAT,
+    Mart,
     Recipe,
     Sgd,
     Trades,
@@ -36,6 +37,7 @@ RECIPES: dict[str, Recipe] = {
     # which take a GPU.
     "mnist-at": Recipe("mnist", "lenet5", CrossEntropy(), Sgd(drops=(6,)), MadryAT(), epochs=8),
     "mnist-trades": Recipe("mnist", "lenet5", CrossEntropy(), Sgd(drops=(6,)), Trades(), epochs=8),
+    "mnist-mart": Recipe("mnist", "lenet5", CrossEntropy(), Sgd(drops=(6,)), Mart(), epochs=8),
     "cifar10-ce": Recipe(
         "cifar10",
         "vgg13",

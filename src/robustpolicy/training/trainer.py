@@ -14,7 +14,7 @@ from torch import nn
 from robustpolicy.data import Dataset, Split, epoch_batches, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
-from robustpolicy.training.adversarial import objective
+from robustpolicy.training.adversarial import backward
 from robustpolicy.training.environment import changes, describe_environment, resolve_device
 from robustpolicy.training.files import write_json
 from robustpolicy.training.loss import build_loss
@@ -267,11 +267,10 @@ def _train_epoch(
     model.train()
     begun = time.perf_counter()
     for images, labels in batches:
-        loss, logits = objective(
+        optimizer.zero_grad(set_to_none=True)
+        loss, logits = backward(
             model, loss_fn, images, labels, recipe.adversary, state.epoch, state.generator
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         state.loss_sum += loss.detach() * len(labels)
         state.correct += (logits.detach().argmax(1) == labels).sum()
