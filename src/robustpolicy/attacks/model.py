@@ -164,7 +164,8 @@ class AttackedModel:
         self.forwards += len(x)
         self.gradients += len(x)
         x = x.detach().requires_grad_()
-        logits = self.module(x)
+        with _model_errors("forward"):
+            logits = self.module(x)
         if not logits.requires_grad:
             raise NoGradientError(
                 "the model's output carries no gradient with respect to its input (does it run "
@@ -172,13 +173,20 @@ class AttackedModel:
             )
         # Each sample's loss depends on its own input alone, so the sum has every gradient.
         values = loss(logits, y)
-        try:
+        with _model_errors("backward"):
             (gradient,) = torch.autograd.grad(values.sum(), x)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # the model's own backward can raise anything
-            detail = " ".join(str(error).split())[:150]
-            raise NoGradientError(f"the model's backward pass failed: {detail}") from None
         # Once a gradient is read, waiting for the device costs little beside the model.
         self.zero_gradients += int((gradient.flatten(1).abs().amax(1) == 0).sum())
         return gradient, logits.detach(), values.detach()
+
+
+@contextmanager
+def _model_errors(which: str) -> Iterator[None]:
+    """What a model's own code raises while gradients are recorded means that it gives none."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the user's code can raise anything
+        detail = " ".join(str(error).split())[:150]
+        raise NoGradientError(f"the model's {which} pass failed: {detail}") from error

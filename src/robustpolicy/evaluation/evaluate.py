@@ -102,7 +102,8 @@ def evaluate_clean(judge: Judge) -> AttackResult:
     size = judge.batch_size
     for first in range(0, len(judge.x), size):
         labels = judge.model.place(judge.y[first : first + size])
-        logits = _first_logits(judge.model, judge.model.place(judge.x[first : first + size]))
+        model = judge.referee or judge.model
+        logits = _first_logits(model, model.place(judge.x[first : first + size]))
         check_shapes(logits, labels)
         check_values(logits, labels)
         correct.append(logits.argmax(1) == labels)

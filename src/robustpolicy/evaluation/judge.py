@@ -15,6 +15,7 @@ from robustpolicy.attacks import AttackedModel, AutoAttack, Threat
 from robustpolicy.errors import UserError
 from robustpolicy.evaluation.result import AttackResult, describe
 from robustpolicy.evaluation.store import Batch, Store
+from robustpolicy.randomness import derive_seed
 
 #: Called with (attack, samples done, samples in all); within a batch, samples count in part.
 Progress = Callable[[str, float, int], None]
@@ -40,6 +41,10 @@ class Judge:
         batch_size: samples a batch; halved where memory runs out.
         progress: called after each batch.
         store: where batches are kept and found again; None keeps nothing.
+        referee: says in the model's place whether an example fools; for random outputs.
+        reseed: seed torch's global generator before each batch, so that a model with random
+            outputs finds the same when resumed; the caller has forked it.
+        unsteady: examples on which two judgements differed.
     """
 
     model: AttackedModel
@@ -51,6 +56,9 @@ class Judge:
     batch_size: int
     progress: Progress = silent
     store: Store | None = None
+    referee: AttackedModel | None = None
+    reseed: bool = False
+    unsteady: int = 0
 
     def run(self, attack: Any, name: str, standing: Tensor) -> AttackResult:
         """Attack the samples that stand: bool, shape (N,). A sequence goes on with survivors."""
@@ -123,6 +131,8 @@ class Judge:
         return Batch(**joined, counts=counts, seconds=halves[0].seconds + halves[1].seconds)
 
     def _attack_whole(self, attack: Any, name: str, places: Tensor) -> Batch:
+        if self.reseed:
+            torch.manual_seed(derive_seed(self.seed, name, *places[:1].tolist()))
         begun, before = time.perf_counter(), self._counts()
         here = places.to(self.x.device)
         clean, labels = self.model.place(self.x[here]), self.model.place(self.y[here])
@@ -137,7 +147,9 @@ class Judge:
                 "samples; its result does not count, so the evaluation stops"
             )
         # Judged anew on the final examples: an attack's own word is not taken.
-        wrong = self.model.wrong(self.model.logits(x_adv), labels)
+        wrong, again = (self._fooled(x_adv, labels) for _ in range(2))
+        self.unsteady += int((wrong != again).sum())
+        wrong &= again
         return Batch(
             places,
             (~wrong).cpu(),
@@ -145,6 +157,10 @@ class Judge:
             self._counts() - before,
             torch.tensor(time.perf_counter() - begun, dtype=torch.float64),
         )
+
+    def _fooled(self, x_adv: Tensor, labels: Tensor) -> Tensor:
+        model = self.referee or self.model
+        return model.wrong(model.logits(x_adv), labels)
 
     def _counts(self) -> Tensor:
         model = self.model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustpolicy.attacks import PGD, AttackedModel, AttackLoss, Threat
+from robustpolicy.attacks import PGD, AttackedModel, AttackLoss, NoGradientError, Threat
 from robustpolicy.attacks.losses import get_attack_loss
-from robustpolicy.errors import UserError
 from robustpolicy.evaluation.audit.adaptive import Expected
-from robustpolicy.evaluation.audit.case import BUDGETS, Case, share
+from robustpolicy.evaluation.audit.adequacy import adequacy
+from robustpolicy.evaluation.audit.arguments import check_arguments, check_others
+from robustpolicy.evaluation.audit.case import BUDGETS, Case, beside, share
 from robustpolicy.evaluation.audit.checks import CHECKS, Check
 from robustpolicy.evaluation.audit.checks.adaptive import needed, skipped
 from robustpolicy.evaluation.audit.outcome import Attempt, Outcome
-from robustpolicy.evaluation.audit.significance import gained
-from robustpolicy.evaluation.audit.thresholds import GRADIENT_SHARE, MARGIN
+from robustpolicy.evaluation.audit.thresholds import MARGIN
 from robustpolicy.evaluation.audit.verdict import Verdict, judge_claim
 from robustpolicy.evaluation.evaluate import evaluate_clean
 from robustpolicy.evaluation.flags import random_outputs
 from robustpolicy.evaluation.intervals import wilson
 from robustpolicy.evaluation.judge import Judge, Progress, silent
 from robustpolicy.evaluation.store import Store, digest, model_digest
+from robustpolicy.randomness import derive_seed
+from robustpolicy.version import __version__
 
+#: Passes that must agree for outputs to count as deterministic, and passes of the model in
+#: expectation that stand for one where an example is judged.
+RANDOM_PASSES, REFEREE_PASSES = 5, 10
 #: Called with a check's title, its number from 0, and how many there are.
 OnCheck = Callable[[str, int, int], None]
 
@@ -176,59 +182,74 @@ def audit(
         UserError: bad input, as for :func:`robustpolicy.evaluate`.
     """
     begun = time.perf_counter()
-    _check_arguments(x, y, threat, claim, train_data, budget)
+    claim = check_arguments(x, y, threat, claim, train_data, budget, batch_size, seed, indices)
     if train_loss is not None:
         get_attack_loss(train_loss)
+    if isinstance(surrogates, nn.Module):
+        surrogates = (surrogates,)
     others = surrogates if isinstance(surrogates, Mapping) else {
         f"surrogate-{number + 1}": one for number, one in enumerate(surrogates)
     }  # fmt: skip
     if indices is None:
         indices = torch.arange(len(x))
-    store = None
+    store, identity = None, None
     if state is not None:
         identity = {
             "audit": budget,
+            "version": __version__,
             "model": model_digest(model),
             "data": digest(x, y, indices, *(train_data or ())),
             "surrogates": {name: model_digest(one) for name, one in others.items()},
-            "train_loss": str(train_loss),
+            "train_loss": _name_of(train_loss),
             "threat": dataclasses.asdict(threat),
             "seed": seed,
             "batch_size": batch_size,
             "indices": indices.tolist(),
             "about": about or {},
         }
-        store = Store(state, identity)
     # Outputs can be random: the same audit twice must still find the same.
     with torch.random.fork_rng(), AttackedModel(model) as original:
-        torch.manual_seed(seed)
+        torch.manual_seed(derive_seed(seed, "audit"))
         source = "PGD-40 with cross-entropy" if claim is None else "given"
-        judge = Judge(original, x, y, threat, seed, indices, batch_size, progress or silent, store)
+        judge = Judge(original, x, y, threat, seed, indices, batch_size, progress or silent)
+        judge.reseed = True
         clean = evaluate_clean(judge)
-        original.check(original.place(x[:2]), original.place(y[:2]))
+        original.check(original.place(x[:1]), original.place(y[:1]))
+        check_others(original, x, y, others, train_data, train_loss)
+        probes = original.place(x[:batch_size])
+        draws = torch.Generator().manual_seed(seed)
+        probes = torch.cat([probes, beside(threat, probes, 1.0, draws)])
+        random = random_outputs(original, probes, passes=RANDOM_PASSES)
+        if identity is not None:
+            # Weights do not tell wrappers apart; what they answer does.
+            identity["answers"] = None if random else _answers(original, probes[:64])
+            identity["random"] = random
+            store = Store(state, identity)  # type: ignore[arg-type]
         audited = original
-        if random_outputs(original, original.place(x[:batch_size])):
+        if random:
             if claim is None:  # what a user who attacks it once would read
-                single = dataclasses.replace(judge, store=None)
-                attack = PGD(40, threat.epsilon / 10)
-                claim = single.run(attack, "pgd-once", clean.robust).robust_accuracy
+                claim = _attacked_once(judge, clean.robust)
             audited = AttackedModel(Expected(model, BUDGETS[budget].expectation))
-        with audited:
-            judge = dataclasses.replace(judge, model=audited)
-            if audited is not original:
-                audited.check(audited.place(x[:2]), audited.place(y[:2]))
+            many = REFEREE_PASSES * BUDGETS[budget].expectation
+            judge.referee = AttackedModel(Expected(model, many))
+        with audited, judge.referee or nullcontext():
+            judge = dataclasses.replace(judge, model=audited, store=store)
+            if random:
+                audited.check(audited.place(x[:1]), audited.place(y[:1]))
                 clean = evaluate_clean(judge)
             case = Case(
                 judge, clean.robust, BUDGETS[budget], train_loss, train_data, dict(others),
                 store.folder if store else None,
             )  # fmt: skip
             case.notes["original"] = original
+            case.notes["random"] = random
             outcomes = _run_checks(case, on_check)
     if claim is None:
         claim = case.accuracy("pgd")
     robust = case.standing()
     upper = wilson(int(robust.sum()), case.n)[1]
-    verdict: Verdict = judge_claim(claim, share(robust), upper, _adequate(case, outcomes))
+    adequate = adequacy(case, claim, {k: v[1] for k, v in outcomes.items()})
+    verdict: Verdict = judge_claim(claim, share(robust), upper, adequate)
     return Audit(
         verdict.word,
         budget,
@@ -251,62 +272,44 @@ def _run_checks(case: Case, on_check: OnCheck | None) -> dict[str, tuple[Check, 
         begun = time.perf_counter()
         if on_check is not None:
             on_check(check.title, number, len(CHECKS))
-        if check.name == "adaptive" and not needed(case, {k: v[1] for k, v in outcomes.items()}):
+        torch.manual_seed(derive_seed(case.judge.seed, "check", check.name))
+        if check.name == "adaptive" and not needed({k: v[1] for k, v in outcomes.items()}):
             outcome = skipped()
-        else:
+        elif check.name == "fgsm":  # the claim: without it there is nothing to judge
             outcome = check.run(case)
+        else:
+            outcome = _run(check, case)
         outcomes[check.name] = check, outcome, time.perf_counter() - begun
     return outcomes
 
 
-def _adequate(
-    case: Case, outcomes: dict[str, tuple[Check, Outcome, float]]
-) -> dict[str, tuple[bool, str]]:
-    """What must hold for attacks that failed to mean anything."""
-    notes = case.notes
-    alike = notes["deterministic"] and notes["independent"] and notes["honest"]
-    direct = notes["gradients"]
-    best = max(direct, notes["margin_gradients"], notes.get("restored", 0.0))
-    if direct >= GRADIENT_SHARE:
-        slopes = f"{100 * direct:.1f} % of the samples have a gradient to follow"
-    elif best >= GRADIENT_SHARE:
-        slopes = f"gradients are missing, but an adaptive attack has them on {100 * best:.1f} %"
-    else:
-        slopes = f"only {100 * best:.1f} % of the samples have a gradient that any attack can use"
-    black, p = gained(case)
-    return {
-        "outputs": (alike, outcomes["outputs"][1].explanation),
-        "gradients": (best >= GRADIENT_SHARE, slopes),
-        "unbounded": (notes["unbounded"], outcomes["unbounded"][1].explanation),
-        "black-box": (
-            not black,
-            "attacks without gradients gain significantly on those with "
-            f"(McNemar's p = {p:.1g}), so gradients mislead"
-            if black
-            else "attacks without gradients gain nothing significant on those with",
-        ),
-    }
+def _run(check: Check, case: Case) -> Outcome:
+    """A check that cannot run explains so; hours of the others must not be lost to it."""
+    try:
+        return check.run(case)
+    except Exception as error:  # the user's code can raise anything
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        return Outcome(None, {}, "", f"could not run: {said}")
 
 
-def _check_arguments(
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    claim: float | None,
-    train_data: tuple[Tensor, Tensor] | None,
-    budget: str,
-) -> None:
-    if budget not in BUDGETS:
-        raise UserError(f"budget is {budget!r}; choose one of {', '.join(BUDGETS)}")
-    if claim is not None and not 0 <= claim <= 1:
-        raise UserError(f"claim is {claim:g}; give a fraction in [0, 1], not percent")
-    if len(x) == 0 or len(x) != len(y):
-        raise UserError(f"{len(x)} inputs and {len(y)} labels; give at least one of each, as many")
-    threat.check_inputs(x)
-    if train_data is not None:
-        images, labels = train_data
-        if len(images) != len(labels) or images.shape[1:] != x.shape[1:]:
-            raise UserError(
-                f"train_data has images {tuple(images.shape)} and {len(labels)} labels for inputs "
-                f"{tuple(x.shape)}; give as many of both, of the same shape"
-            )
+def _attacked_once(judge: Judge, on: Tensor) -> float:
+    """Robust accuracy under PGD-40 of a model with random outputs, taken as it comes."""
+    try:
+        attack = PGD(40, judge.threat.epsilon / 10)
+        return judge.run(attack, "pgd-once", on).robust_accuracy
+    except NoGradientError:
+        return share(on)
+
+
+def _answers(model: AttackedModel, x: Tensor) -> str:
+    """Digest of what a model answers, coarse enough to be the same on another machine."""
+    logits = model.logits(x).cpu().double()
+    scale = logits.norm(dim=1).clamp(min=1e-10).log2().mean()
+    return digest(logits.argmax(1), (4 * scale).round())
+
+
+def _name_of(loss: Any) -> str:
+    """A loss by a name that is the same in the next process."""
+    if loss is None or isinstance(loss, str) or dataclasses.is_dataclass(loss):
+        return str(loss)
+    return f"{getattr(loss, '__module__', '')}.{getattr(loss, '__qualname__', type(loss))}"

@@ -15,6 +15,7 @@ from robustpolicy.attacks import PGD, AttackedModel, NoGradientError, Threat
 from robustpolicy.evaluation.audit.outcome import BLACK, WHITE, Attempt
 from robustpolicy.evaluation.judge import Judge
 from robustpolicy.evaluation.result import describe
+from robustpolicy.randomness import derive_seed
 
 
 @dataclass(frozen=True)
@@ -145,21 +146,17 @@ class Case:
         return share(self.clean & ~self.attempts[name].fooled)
 
     def gain(self, name: str, over: Tensor) -> float:
-        """Share of all samples that an attack took of those in ``over``.
-
-        Where it was run on some of them only, scaled up to all of them.
-        """
-        attempt = self.attempts[name]
-        tried = int((attempt.tried & over).sum())
-        taken = int((attempt.fooled & over).sum())
-        return taken / tried * share(over) if tried else 0.0
+        """Share of all samples that an attack took of those in ``over``."""
+        return share(self.attempts[name].fooled & over)
 
     def few(self, of: Tensor, count: int | None = None) -> Tensor:
-        """Places of the first few of these samples; they are in random order already."""
-        return of.nonzero()[:, 0][: count or self.budget.few]
+        """Places of a few of these samples, drawn at random with the audit's seed."""
+        draws = torch.Generator().manual_seed(derive_seed(self.judge.seed, "few"))
+        order = torch.randperm(self.n, generator=draws)
+        return order[of[order]][: count or self.budget.few]
 
     def some(self, of: Tensor, count: int) -> Tensor:
-        """The first few of these samples as flags."""
+        """A few of these samples as flags."""
         flags = torch.zeros_like(of)
         flags[self.few(of, count)] = True
         return flags
@@ -167,6 +164,21 @@ class Case:
     def batch(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and labels of samples, on the model's device."""
         return self.model.place(self.judge.x[places]), self.model.place(self.judge.y[places])
+
+
+def beside(threat: Threat, x: Tensor, scale: float, draws: torch.Generator) -> Tensor:
+    """A random point near each input, in the range and ``scale`` of the ball's radius away.
+
+    Noise that would leave the range goes the other way: cut off there, equal values would stay
+    equal, and equal pixels under a max-pooling are a kink.
+    """
+    noise = (2 * torch.rand(x.shape, generator=draws) - 1).to(x)
+    if threat.norm == "L2":
+        noise = threat.unit(noise)
+    step = scale * threat.epsilon * noise
+    moved = x + step
+    moved = torch.where((moved < threat.low) | (moved > threat.high), x - step, moved)
+    return moved.clamp(threat.low, threat.high)
 
 
 def share(flags: Tensor) -> float:

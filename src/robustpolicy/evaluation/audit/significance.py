@@ -16,14 +16,6 @@ def gained(case: Case, *kinds: str) -> tuple[bool, float]:
     Returns:
         Whether the gain is significant and large enough, and the p-value.
     """
-    white = case.standing(WHITE)
-    taken, gain = 0, 0.0
-    for name, attempt in case.attempts.items():
-        if attempt.kind in (kinds or BLACK):
-            taken = max(taken, int((attempt.fooled & white).sum()))
-            gain = max(gain, case.gain(name, white))
-    union = white & ~case.standing((*WHITE, *(kinds or BLACK)))
-    taken = max(taken, int(union.sum()))
-    gain = max(gain, int(union.sum()) / case.n)
+    taken = int((case.standing(WHITE) & ~case.standing((*WHITE, *(kinds or BLACK)))).sum())
     p = min(1.0, 2 * 0.5**taken)
-    return p < SIGNIFICANCE and gain > GAIN, p
+    return p < SIGNIFICANCE and taken / case.n > GAIN, p

@@ -77,7 +77,7 @@ def train_twin(
     """A committee trained with cross-entropy on training data.
 
     Args:
-        x: images, float in the model's range or uint8 (then divided by 255), shape (M, ...).
+        x: images, float in the range or uint8 (0 to 255 then fill the range), shape (M, ...).
         y: labels, shape (M,).
         classes: to distinguish.
         threat: gives the range of the inputs.
@@ -89,7 +89,8 @@ def train_twin(
     def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         places = torch.randint(len(x), (BATCH,), generator=generator)
         images = x[places]
-        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        if images.dtype == torch.uint8:
+            images = threat.low + images.float() / 255 * (threat.high - threat.low)
         return images, F.one_hot(y[places], classes).float()
 
     committee = _new(tuple(x.shape[1:]), classes, threat, seed)

@@ -47,7 +47,7 @@ def judge_claim(
                 *(text for holds, text in adequate.values() if not holds),
             ),
         )
-    near = f"{measured}: not more than {100 * MARGIN:.0f} points below the claimed "
+    near = f"{measured}: the latter is not more than {100 * MARGIN:.0f} points below the claimed "
     near += f"{100 * claim:.1f} %"
     failed = tuple(text for holds, text in adequate.values() if not holds)
     if failed:

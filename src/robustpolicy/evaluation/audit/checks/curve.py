@@ -8,7 +8,7 @@ import itertools
 from robustpolicy.attacks import PGD
 from robustpolicy.evaluation.audit.case import Case, share
 from robustpolicy.evaluation.audit.outcome import Outcome, lines
-from robustpolicy.evaluation.audit.thresholds import NOISE
+from robustpolicy.evaluation.audit.thresholds import GRADIENT_SHARE, NOISE
 from robustpolicy.evaluation.curve import robustness_curve
 
 RULE = (
@@ -32,7 +32,11 @@ def run(case: Case) -> Outcome:
     radii = [radius for radius in radii if radius < half] + [half]
     on = case.some(case.clean, 2 * case.budget.few)
     places = on.nonzero()[:, 0]
-    judge, steps, loss = case.judge, 20, "margin" if case.notes["gradients"] < 0.99 else "ce"
+    judge, steps, loss = (
+        case.judge,
+        20,
+        "margin" if case.notes["gradients"] < GRADIENT_SHARE else "ce",
+    )
     alone = []
     for radius in radii:
         ball = dataclasses.replace(threat, epsilon=radius)

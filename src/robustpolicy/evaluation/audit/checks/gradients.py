@@ -10,7 +10,7 @@ from torch import Tensor
 from robustpolicy.attacks import AttackedModel, NoGradientError
 from robustpolicy.attacks.losses import AttackLoss, cross_entropy, margin
 from robustpolicy.evaluation.audit.adaptive import InDouble, in_double
-from robustpolicy.evaluation.audit.case import Case
+from robustpolicy.evaluation.audit.case import Case, beside
 from robustpolicy.evaluation.audit.outcome import WHITE, Outcome, bars
 from robustpolicy.evaluation.audit.thresholds import (
     DERIVATIVE_TOLERANCE,
@@ -42,8 +42,6 @@ def run(case: Case) -> Outcome:
         attack = case.pgd(loss="margin")
         case.attack("pgd-float64", InDouble(attack, double), "white-box", before)
         measured["gain_of_float64"] = case.gain("pgd-float64", before)
-    case.notes["gradients"] = alive
-    case.notes["margin_gradients"] = measured.get("nonzero_float64_margin", 0.0)
     enough = alive >= GRADIENT_SHARE
     if not enough:
         said.append(
@@ -53,6 +51,10 @@ def run(case: Case) -> Outcome:
         said.append("float32 loses gradients that float64 shows")
     agree = measured.get("slopes_that_agree")
     case.notes["slopes_agree"] = agree is None or agree >= SLOPE_SHARE
+    # A gradient that is not the slope of the function leads nowhere, however large.
+    trusted = 1.0 if case.notes["slopes_agree"] else 0.0
+    case.notes["gradients"] = trusted * alive
+    case.notes["margin_gradients"] = trusted * measured.get("nonzero_float64_margin", 0.0)
     if not case.notes["slopes_agree"]:
         said.append("the gradients are not the slopes of the function")
     gained = measured.get("gain_of_float64", 0.0) > MARGIN
@@ -94,14 +96,14 @@ def _slopes(case: Case, double: AttackedModel, places: Tensor) -> float | None:
     x = x.double()
     draws = torch.Generator().manual_seed(case.judge.seed)
     # Beside the input: on it, equal pixels under a max-pooling are a kink, with two slopes.
-    x += case.threat.epsilon * (2 * torch.rand(x.shape, generator=draws) - 1).to(x)
+    step = 1e-6 * (case.threat.high - case.threat.low)
+    x = beside(case.threat, x, 1.0, draws).clamp(case.threat.low + step, case.threat.high - step)
     direction = (2.0 * torch.randint(2, x.shape, generator=draws) - 1).to(x)
     try:
         gradient, _, _ = double.gradient(x, y, margin)
     except NoGradientError:
         return None
     slope = (gradient * direction).flatten(1).sum(1)
-    step = 1e-6 * (case.threat.high - case.threat.low)
     with torch.no_grad():
         above = margin(double.module(x + step * direction), y)
         below = margin(double.module(x - step * direction), y)

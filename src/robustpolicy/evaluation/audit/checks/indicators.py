@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from robustpolicy.attacks.losses import margin
-from robustpolicy.evaluation.audit.case import Case
+from robustpolicy.evaluation.audit.case import Case, beside
 from robustpolicy.evaluation.audit.outcome import Outcome, bars
 from robustpolicy.evaluation.audit.thresholds import INDICATOR, UNFINISHED, UNSTABLE
 from robustpolicy.evaluation.audit.trajectory import Trajectory
@@ -60,8 +60,7 @@ def _unstable(case: Case) -> float:
     base = margin(case.model.logits(x), y)
     changes = []
     for _ in range(5):
-        noise = (2 * torch.rand(x.shape, generator=draws) - 1).to(x)
-        moved = (x + 0.01 * case.threat.epsilon * noise).clamp(case.threat.low, case.threat.high)
+        moved = beside(case.threat, x, 0.01, draws)
         changes.append((margin(case.model.logits(moved), y) - base).abs())
     relative = torch.stack(changes).mean(0) / base.abs().clamp(min=1e-10)
     return _share(relative > UNSTABLE)

@@ -17,9 +17,9 @@ def run(case: Case) -> Outcome:
     before = case.standing(WHITE)
     surrogates, said = _surrogates(case)
     gains = {}
-    for label, surrogate in surrogates.items():
+    for number, (label, surrogate) in enumerate(surrogates.items()):
         for loss in ("ce", "margin"):
-            name = f"transfer-{label}-{loss}"
+            name = f"transfer-{number + 1}-{loss}"  # part of a file's name, which a path is not
             attack = PGD(40, case.threat.epsilon / 10, loss=loss, last=True)
             transfer = Transfer((surrogate.to(case.judge.x.device),), attack, (label,))
             case.attack(name, transfer, "transfer", case.standing())
@@ -39,8 +39,8 @@ def run(case: Case) -> Outcome:
 
 def _surrogates(case: Case) -> tuple[dict[str, nn.Module], list[str]]:
     """Surrogates by label, and what was and was not used, in words."""
-    found = dict(case.surrogates)
-    said = [f"given: {label}" for label in found] or ["given surrogates: not run, none was given"]
+    found = {f"given: {label}": model for label, model in case.surrogates.items()}
+    said = list(found) or ["given surrogates: not run, none was given"]
     steps, seed, folder = case.budget.surrogate_steps, case.judge.seed, case.folder
     if case.train_data is not None:
         keep = folder and folder / "surrogate-twin.safetensors"
