@@ -51,6 +51,57 @@ MASKS = {
     "saturating": (None, lambda q: torch.tanh(20 * (q - q.amax(1, keepdim=True) + 0.01))),
     "softmax": (None, lambda q: (50 * q).softmax(1)),
 }
+
+
+class OneHotDecoy(nn.Module):
+    """One-hot outputs, and beside them a linear map whose gradient leads nowhere."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        weight = torch.randn(10, 784, generator=torch.Generator().manual_seed(0)) / 28
+        self.register_buffer("weight", weight)
+
+    def forward(self, x):
+        answer = F.one_hot(self.model(x).argmax(1), 10).to(x.dtype)
+        return answer + 1e-3 * (x.flatten(1) @ self.weight.T)
+
+
+class SecondBranch(nn.Module):
+    """A model that decides without a gradient, and one that gives gradients and hardly counts."""
+
+    def __init__(self, decides, shown):
+        super().__init__()
+        self.decides, self.shown = decides, shown
+
+    def forward(self, x):
+        with torch.no_grad():
+            q = self.decides(x)
+        return q + 1e-2 * self.shown(x)
+
+
+class Either(nn.Module):
+    """One of two models, drawn at each call."""
+
+    def __init__(self, one, other):
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, x):
+        return (self.one if torch.rand(()) < 0.5 else self.other)(x)
+
+
+class Watchful(nn.Module):
+    """Another model where gradients are recorded."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(0 * x if torch.is_grad_enabled() else x)
+
+
 RANDOM = {
     "noise": (lambda x: x + 0.1 * torch.randn_like(x), None),
     "dropout": (lambda x: F.dropout(x, 0.2, training=True), None),

@@ -6,6 +6,7 @@ from robustpolicy.evaluation.audit.case import Case, share
 from robustpolicy.evaluation.audit.outcome import Outcome
 from robustpolicy.evaluation.audit.significance import gained
 from robustpolicy.evaluation.audit.thresholds import GRADIENT_SHARE, MARGIN
+from robustpolicy.evaluation.intervals import wilson
 
 
 def adequacy(case: Case, claim: float, outcomes: dict[str, Outcome]) -> dict[str, tuple[bool, str]]:
@@ -14,7 +15,9 @@ def adequacy(case: Case, claim: float, outcomes: dict[str, Outcome]) -> dict[str
         return {"samples": (False, "no sample is classified correctly: there is nothing to attack")}
     unbounded = case.notes.get("unbounded", False)
     black, p = gained(case)
-    worst = share(case.standing())
+    standing = case.standing()
+    worst, upper = share(standing), wilson(int(standing.sum()), case.n)[1]
+    clear = worst >= claim - MARGIN or upper < claim - MARGIN
     return {
         "outputs": _outputs(case, outcomes["outputs"]),
         "gradients": _gradients(case),
@@ -32,9 +35,9 @@ def adequacy(case: Case, claim: float, outcomes: dict[str, Outcome]) -> dict[str
             else "attacks without gradients gain nothing significant on those with",
         ),
         "samples": (
-            worst >= claim - MARGIN,
+            clear,
             f"{case.n} samples were enough to tell"
-            if worst >= claim - MARGIN
+            if clear
             else f"{case.n} samples are too few to tell: the worst case lies more than "
             f"{100 * MARGIN:.0f} points below the claim, and the upper bound does not",
         ),
