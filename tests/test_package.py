@@ -38,7 +38,7 @@ LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 def test_public_names_are_there_and_lazy():
     assert sorted(robustpolicy.__all__) == [
         "AlternativeLoss", "FGSM", "PGD", "PolicyLoss", "Recipe", "Threat", "TwoStageLoss",
-        "UserError", "alternative_loss", "evaluate", "get_recipe", "policy_loss", "train",
+        "UserError", "alternative_loss", "audit", "evaluate", "get_recipe", "policy_loss", "train",
     ]  # fmt: skip
     for name in robustpolicy.__all__:
         assert getattr(robustpolicy, name).__doc__
