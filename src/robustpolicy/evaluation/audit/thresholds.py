@@ -36,6 +36,6 @@ UNSTABLE = 0.1
 #: Success that an attack must reach on binarised problems (Zimmermann et al. 2022 ask for
 #: "near-perfect"; they call a test below 95 % failed).
 BINARISED_SUCCESS = 0.95
-#: Robust accuracy may spread this far over seeds of one attack: more than five restarts together gain
-#: on any of our honest models (results/audit).
+#: Robust accuracy may spread this far over seeds of one attack: more than five restarts together
+#: gain on any of our honest models (results/audit).
 SEED_SPREAD = 0.02
