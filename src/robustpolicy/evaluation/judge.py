@@ -42,8 +42,8 @@ class Judge:
         progress: called after each batch.
         store: where batches are kept and found again; None keeps nothing.
         referee: says in the model's place whether an example fools; for random outputs.
-        reseed: seed torch's global generator before each batch, so that a model with random
-            outputs finds the same when resumed; the caller has forked it.
+        cautious: outputs may be random. Seed torch's global generator, which the caller has forked,
+            before each batch, so that a resumed run finds the same; judge every example twice.
         unsteady: examples on which two judgements differed.
     """
 
@@ -57,7 +57,7 @@ class Judge:
     progress: Progress = silent
     store: Store | None = None
     referee: AttackedModel | None = None
-    reseed: bool = False
+    cautious: bool = False
     unsteady: int = 0
 
     def run(self, attack: Any, name: str, standing: Tensor) -> AttackResult:
@@ -131,7 +131,7 @@ class Judge:
         return Batch(**joined, counts=counts, seconds=halves[0].seconds + halves[1].seconds)
 
     def _attack_whole(self, attack: Any, name: str, places: Tensor) -> Batch:
-        if self.reseed:
+        if self.cautious:
             torch.manual_seed(derive_seed(self.seed, name, *places[:1].tolist()))
         begun, before = time.perf_counter(), self._counts()
         here = places.to(self.x.device)
@@ -147,9 +147,11 @@ class Judge:
                 "samples; its result does not count, so the evaluation stops"
             )
         # Judged anew on the final examples: an attack's own word is not taken.
-        wrong, again = (self._fooled(x_adv, labels) for _ in range(2))
-        self.unsteady += int((wrong != again).sum())
-        wrong &= again
+        wrong = self._fooled(x_adv, labels)
+        if self.cautious:
+            again = self._fooled(x_adv, labels)
+            self.unsteady += int((wrong != again).sum())
+            wrong &= again
         return Batch(
             places,
             (~wrong).cpu(),

@@ -212,7 +212,7 @@ def audit(
         torch.manual_seed(derive_seed(seed, "audit"))
         source = "PGD-40 with cross-entropy" if claim is None else "given"
         judge = Judge(original, x, y, threat, seed, indices, batch_size, progress or silent)
-        judge.reseed = True
+        judge.cautious = True
         clean = evaluate_clean(judge)
         original.check(original.place(x[:1]), original.place(y[:1]))
         check_others(original, x, y, others, train_data, train_loss)
