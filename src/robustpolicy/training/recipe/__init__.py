@@ -1,0 +1,39 @@
+"""Recipes: everything that decides the outcome of one training run, as data.
+
+No torch here: the command line shows recipes without importing it.
+"""
+
+from robustpolicy.training.recipe.adversaries import (
+    ADVERSARIES,
+    MadryAT,
+    Mart,
+    NoAdversary,
+    Trades,
+)
+from robustpolicy.training.recipe.losses import (
+    GCE,
+    LOSSES,
+    PC,
+    Actions,
+    CrossEntropy,
+    TwoStage,
+)
+from robustpolicy.training.recipe.optimizers import Sgd
+from robustpolicy.training.recipe.recipe import Recipe, load_recipe
+
+__all__ = [
+    "ADVERSARIES",
+    "GCE",
+    "LOSSES",
+    "PC",
+    "Actions",
+    "CrossEntropy",
+    "MadryAT",
+    "Mart",
+    "NoAdversary",
+    "Recipe",
+    "Sgd",
+    "Trades",
+    "TwoStage",
+    "load_recipe",
+]
