@@ -9,8 +9,11 @@ from robustpolicy.models import MODELS, LeNet5, Normalize, build_model
 TABLE = [
     ("lenet5", (1, 28, 28), 61_706),
     ("small-cnn", (1, 28, 28), 312_202),
+    ("small-cnn-cifar10", (3, 32, 32), 427_978),
     ("vgg13", (3, 32, 32), 9_416_010),
     ("resnet18", (3, 32, 32), 11_173_962),
+    ("vit-mnist", (1, 28, 28), 1_199_626),
+    ("vit-cifar10", (3, 32, 32), 2_693_194),
 ]
 
 
@@ -28,7 +31,7 @@ def test_every_model_is_tested():
 
 
 def test_unknown_model_lists_the_known():
-    with pytest.raises(UserError, match="lenet5, resnet18, small-cnn, vgg13"):
+    with pytest.raises(UserError, match="lenet5, resnet18, small-cnn, small-cnn-cifar10, vgg13"):
         build_model("alexnet")
 
 

@@ -57,7 +57,8 @@ class Options:
     dataset: str | None = None
     """Data set: digits, mnist or cifar10; a run knows its own."""
     model: str | None = None
-    """Model of a file of weights: lenet5, small-cnn, vgg13 or resnet18."""
+    """Model of a file of weights: lenet5, small-cnn or vit-mnist; vgg13, resnet18,
+    small-cnn-cifar10 or vit-cifar10."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to evaluate."""
     data_dir: tuple[Path, ...] = ()

@@ -21,8 +21,11 @@ from robustpolicy.training.run import Run, load_weights
 DATASET_OF_MODEL = {
     "lenet5": "mnist",
     "small-cnn": "mnist",
+    "vit-mnist": "mnist",
     "vgg13": "cifar10",
     "resnet18": "cifar10",
+    "small-cnn-cifar10": "cifar10",
+    "vit-cifar10": "cifar10",
 }
 
 

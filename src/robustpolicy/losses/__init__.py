@@ -7,7 +7,14 @@ What belongs here: pure functions of ``(logits, labels, ...)`` with a published 
 that needs a model, an attack or a data set belongs to :mod:`robustpolicy.training`.
 """
 
-from robustpolicy.losses.baselines import GCELoss, PCLoss, gce_loss, pc_loss
+from robustpolicy.losses.baselines import (
+    GCELoss,
+    MMCLoss,
+    PCLoss,
+    gce_loss,
+    mmc_loss,
+    pc_loss,
+)
 from robustpolicy.losses.modules import AlternativeLoss, PolicyLoss, RewardLoss
 from robustpolicy.losses.policy import ACTIONS, alternative_loss, policy_loss, sample_actions
 from robustpolicy.losses.two_stage import WARMUPS, TwoStageLoss
@@ -17,12 +24,14 @@ __all__ = [
     "WARMUPS",
     "AlternativeLoss",
     "GCELoss",
+    "MMCLoss",
     "PCLoss",
     "PolicyLoss",
     "RewardLoss",
     "TwoStageLoss",
     "alternative_loss",
     "gce_loss",
+    "mmc_loss",
     "pc_loss",
     "policy_loss",
     "sample_actions",

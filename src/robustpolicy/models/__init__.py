@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
 from robustpolicy.errors import UserError
 from robustpolicy.models.lenet import LeNet5
+from robustpolicy.models.mmc import MaxMahalanobis, max_mahalanobis_centers
 from robustpolicy.models.normalize import Normalize
 from robustpolicy.models.resnet import ResNet18
 from robustpolicy.models.small_cnn import SmallCNN
 from robustpolicy.models.vgg import VGG13
+from robustpolicy.models.vit import ViT
 
 #: name -> constructor(num_classes). A new model is one file and one line here.
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "lenet5": LeNet5,
     "resnet18": ResNet18,
     "small-cnn": SmallCNN,
+    "small-cnn-cifar10": partial(SmallCNN, channels=3, side=32),
     "vgg13": VGG13,
+    "vit-cifar10": ViT,
+    "vit-mnist": partial(ViT, channels=1, side=28, dim=128),
 }
 
 
@@ -35,4 +41,15 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
     return MODELS[name](num_classes)
 
 
-__all__ = ["MODELS", "VGG13", "LeNet5", "Normalize", "ResNet18", "SmallCNN", "build_model"]
+__all__ = [
+    "MODELS",
+    "VGG13",
+    "LeNet5",
+    "MaxMahalanobis",
+    "Normalize",
+    "ResNet18",
+    "SmallCNN",
+    "ViT",
+    "build_model",
+    "max_mahalanobis_centers",
+]
