@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from robustpolicy.losses import (
     GCELoss,
+    MMCLoss,
     PCLoss,
     TwoStageLoss,
     gce_loss,
+    mmc_loss,
     pc_loss,
     policy_loss,
 )
-from robustpolicy.training.recipe import GCE, PC, CrossEntropy, TwoStage
+from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, TwoStage
 
-AnyLoss = CrossEntropy | TwoStage | PC | GCE
+AnyLoss = CrossEntropy | TwoStage | PC | GCE | MMC
 
 
 def build_loss(loss: AnyLoss, generator: torch.Generator | None = None) -> nn.Module:
@@ -32,6 +34,8 @@ def build_loss(loss: AnyLoss, generator: torch.Generator | None = None) -> nn.Mo
         return PCLoss(loss.margin, loss.constraint, warmup=loss.warmup_epochs)
     if isinstance(loss, GCE):
         return GCELoss(loss.alpha)
+    if isinstance(loss, MMC):
+        return MMCLoss()
     return TwoStageLoss(
         loss.penalty,
         loss.warmup_penalty,
@@ -65,6 +69,8 @@ class TrainingLoss:
             return pc_loss(logits, labels, margin=loss.margin, constraint=loss.constraint)
         if isinstance(loss, GCE):
             return gce_loss(logits, labels, alpha=loss.alpha)
+        if isinstance(loss, MMC):
+            return mmc_loss(logits, labels)
         actions = "greedy" if loss.actions == "greedy" else "expected"
         return policy_loss(
             logits, labels, reward=loss.reward, penalty=loss.penalty, actions=actions

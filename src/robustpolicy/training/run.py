@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from robustpolicy.data import get_source
 from robustpolicy.errors import UserError
-from robustpolicy.models import Normalize, build_model
+from robustpolicy.models import MaxMahalanobis, Normalize, build_model
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
-from robustpolicy.training.recipe import Recipe, load_recipe
+from robustpolicy.training.recipe import MMC, Recipe, load_recipe
 
 
 class Run:
@@ -176,7 +176,12 @@ class Run:
 def build_recipe_model(recipe: Recipe) -> nn.Module:
     """The model of a recipe, with fresh weights from the global generator."""
     source = get_source(recipe.dataset)
-    model = build_model(recipe.model, len(source.classes))
+    classes, loss = len(source.classes), recipe.loss
+    if isinstance(loss, MMC):
+        head = MaxMahalanobis(classes, loss.dim, loss.scale)
+        model: nn.Module = nn.Sequential(build_model(recipe.model, loss.dim), head)
+    else:
+        model = build_model(recipe.model, classes)
     if recipe.normalize:
         model = nn.Sequential(Normalize(source.mean, source.std), model)
     return model

@@ -83,5 +83,22 @@ class GCE:
         check(self, "alpha", 0 < self.alpha < float("inf"), "an exponent > 0, such as 0.333")
 
 
+@dataclass(frozen=True)
+class MMC:
+    """Max-Mahalanobis centre loss; the model gets a last layer of fixed centres."""
+
+    dim: int = 256
+    """Outputs of the model: the space of the centres, at least as many as classes less one."""
+    scale: float = 10.0
+    """Length of the centres."""
+
+    name: ClassVar[str] = "mmc"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self, "dim", self.dim >= 2, "at least 2")
+        check(self, "scale", 0 < self.scale < float("inf"), "a number > 0, such as 10")
+
+
 #: Every loss that a recipe can name.
-LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage, PC, GCE)
+LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage, PC, GCE, MMC)

@@ -18,7 +18,7 @@ from robustpolicy.training.recipe.adversaries import (
     Trades,
 )
 from robustpolicy.training.recipe.fields import check, check_types
-from robustpolicy.training.recipe.losses import GCE, LOSSES, PC, CrossEntropy, TwoStage
+from robustpolicy.training.recipe.losses import GCE, LOSSES, MMC, PC, CrossEntropy, TwoStage
 from robustpolicy.training.recipe.optimizers import Sgd
 
 
@@ -32,8 +32,8 @@ class Recipe:
     dataset: str = "mnist"
     """Data set: digits, mnist or cifar10."""
     model: str = "lenet5"
-    """Model: lenet5, small-cnn, vgg13 or resnet18."""
-    loss: CrossEntropy | TwoStage | PC | GCE = field(default_factory=CrossEntropy)
+    """Model: lenet5, small-cnn or vit-mnist; vgg13, resnet18, small-cnn-cifar10 or vit-cifar10."""
+    loss: CrossEntropy | TwoStage | PC | GCE | MMC = field(default_factory=CrossEntropy)
     """Training loss."""
     optimizer: Sgd = field(default_factory=Sgd)
     """Optimiser and learning rate schedule."""
