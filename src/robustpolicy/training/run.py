@@ -23,7 +23,8 @@ from robustpolicy.training.recipe import Recipe, load_recipe
 
 class Run:
     """A run folder: ``recipe.json``, ``environment.json``, ``history.jsonl``, ``checkpoint.pt``,
-    and once it is done ``weights.safetensors`` and ``DONE``.
+    ``best.safetensors`` (of the best epoch so far), and once it is done ``weights.safetensors`` (of
+    the last epoch) and ``DONE``.
 
     The checkpoint alone decides what a resumed run does; the other files are made from it.
 
@@ -95,7 +96,13 @@ class Run:
     def done(self) -> bool:
         """Whether training has ended and what it made is there."""
         made = ("DONE", "weights.safetensors", "history.jsonl", "environment.json")
-        return all((self.path / name).exists() for name in made)
+        return self.weights.exists() and all((self.path / name).exists() for name in made)
+
+    @property
+    def weights(self) -> Path:
+        """The weights that the run stands for: the last or the best, as its recipe says."""
+        best = self.recipe.watch.keep == "best"
+        return self.path / ("best.safetensors" if best else "weights.safetensors")
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The state to go on from, or None before the first checkpoint.
@@ -126,14 +133,18 @@ class Run:
         write_text(self.path / "history.jsonl", "".join(lines))
 
     def finish(self, model: nn.Module) -> None:
-        """Write the weights and mark the run as done."""
-        weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-        data = save(weights)
-        write_atomically(self.path / "weights.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
+        """Write the last weights and mark the run as done."""
+        self.save_weights("weights", model)
         write_text(self.path / "DONE", "")
 
+    def save_weights(self, name: str, model: nn.Module) -> None:
+        """Write a model's weights as ``name.safetensors``."""
+        weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+        data = save(weights)
+        write_atomically(self.path / f"{name}.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
+
     def load_model(self) -> nn.Module:
-        """The trained model, on the CPU, in eval mode.
+        """The trained model with the weights that the run stands for, on the CPU, in eval mode.
 
         Raises:
             UserError: the run is not finished, or its weights do not fit.
@@ -145,7 +156,7 @@ class Run:
                 f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
             )
         model = build_recipe_model(self.recipe)
-        load_weights(model, self.path / "weights.safetensors")
+        load_weights(model, self.weights)
         return model.eval()
 
     def history(self) -> list[dict[str, Any]]:
