@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from robustpolicy.errors import UserError
 from robustpolicy.training.adversarial import backward
 from robustpolicy.training.distributed import Group
 from robustpolicy.training.state import State
@@ -51,6 +53,10 @@ def train_step(state: State, images: Tensor, labels: Tensor, total: int, group: 
     state.update_average()
 
 
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:150]
+
+
 @dataclass
 class _Graph:
     graph: torch.cuda.CUDAGraph
@@ -66,25 +72,41 @@ class CapturedStep:
 
     Args:
         state: what trains, on a CUDA device.
+        warn: told where a step cannot be recorded and goes on eagerly; None makes that an error.
     """
 
     #: Steps before a recording, in which libraries choose their kernels and make their buffers.
     WARM_UP = 3
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, warn: Callable[[str], None] | None = None) -> None:
         self._state = state
+        self._warn = warn
         self._graphs: dict[tuple[object, ...], _Graph] = {}
+        self._eager = False
 
     def __call__(self, images: Tensor, labels: Tensor) -> None:
         """Take one step on a batch."""
         state = self._state
+        if self._eager:
+            train_step(state, images, labels, len(labels), Group())
+            return
         radius = getattr(state.recipe.adversary, "radius", lambda epoch: None)(state.epoch)
         rate = state.optimizer.param_groups[0]["lr"]
         key = (tuple(images.shape), state.stage, rate, radius)
         if key not in self._graphs:
             if len(self._graphs) >= 8:  # a schedule that changes every epoch leaves old ones behind
                 self._graphs.clear()
-            self._graphs[key] = self._record(images, labels)
+            try:
+                self._graphs[key] = self._record(images, labels)
+            except RuntimeError as error:
+                # A recording executes nothing, so the state is as before it.
+                if self._warn is None:
+                    raise UserError(
+                        f"the step cannot be captured ({_short(error)}); use --capture no"
+                    ) from None
+                self._warn(f"the step cannot be captured ({_short(error)}); going on without")
+                self._eager = True
+                return self(images, labels)
         recorded = self._graphs[key]
         recorded.images.copy_(images)
         recorded.labels.copy_(labels)

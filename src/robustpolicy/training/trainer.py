@@ -98,7 +98,7 @@ def train(
         train_split, watched = train_split.to(where), watched.to(where)
         loop = _Loop(run, state, train_split, joining, group, stop, monitor)
         if execution.capture and group.size == 1:
-            captured = CapturedStep(state)
+            captured = CapturedStep(state, None if capture else monitor.warn)
             loop.take = lambda images, labels, total: captured(images, labels)
         monitor.start(recipe, state.epoch, loop.steps)
         while state.epoch < recipe.epochs and not is_over(state.history, recipe.watch):
