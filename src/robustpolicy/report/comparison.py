@@ -14,13 +14,12 @@ NOTHING = "–"
 
 def print_comparison(comparison: dict[str, Any]) -> None:
     """Print what :func:`robustpolicy.experiments.compare.compare_runs` returns."""
-    difference_table(comparison).print()
-    curve_table(comparison).print()
-    accuracy_table(comparison).print()
+    for make in (difference_table, curve_table, accuracy_table):
+        make(comparison).print()
+        print()
     for table in paired_tables(comparison):
         table.print()
-    for line in sentences(comparison):
-        print(line)
+    print("\n".join(["", *sentences(comparison)]))
 
 
 def difference_table(comparison: dict[str, Any]) -> Table:
