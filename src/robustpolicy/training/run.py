@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustpolicy.data import get_source
 from robustpolicy.errors import UserError
 from robustpolicy.models import Normalize, build_model
+from robustpolicy.training.differences import differences
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
 from robustpolicy.training.recipe import Recipe, load_recipe
 
@@ -104,6 +105,15 @@ class Run:
         best = self.recipe.watch.keep == "best"
         return self.path / ("best.safetensors" if best else "weights.safetensors")
 
+    def check_done(self) -> None:
+        """Raise UserError if the run is not finished."""
+        if not self.done:
+            epochs = len(self.history())
+            raise UserError(
+                f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on "
+                f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
+            )
+
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The state to go on from, or None before the first checkpoint.
 
@@ -149,12 +159,7 @@ class Run:
         Raises:
             UserError: the run is not finished, or its weights do not fit.
         """
-        if not self.done:
-            epochs = len(self.history())
-            raise UserError(
-                f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on "
-                f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
-            )
+        self.check_done()
         model = build_recipe_model(self.recipe)
         load_weights(model, self.weights)
         return model.eval()
@@ -228,16 +233,5 @@ def _strangers(path: Path) -> list[str]:
 
 def _difference(there: Recipe, given: Recipe) -> str:
     """The first few fields in which two recipes differ."""
-    a, b = _flat(there.to_json()), _flat(given.to_json())
-    parts = [f"{k} {a.get(k)} there, {b.get(k)} given" for k in {**a, **b} if a.get(k) != b.get(k)]
-    return ", ".join(parts[:3])
-
-
-def _flat(data: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
-        else:
-            flat[key] = value
-    return flat
+    found = differences([there.to_json(), given.to_json()])
+    return ", ".join(f"{key} {a} there, {b} given" for key, (a, b) in list(found.items())[:3])
