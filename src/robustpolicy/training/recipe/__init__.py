@@ -19,16 +19,20 @@ from robustpolicy.training.recipe.losses import (
     CrossEntropy,
     TwoStage,
 )
-from robustpolicy.training.recipe.optimizers import Sgd
+from robustpolicy.training.recipe.optimizers import OPTIMIZERS, AdamW, Sgd
 from robustpolicy.training.recipe.recipe import Recipe, load_recipe
+from robustpolicy.training.recipe.unlabelled import Unlabelled
+from robustpolicy.training.recipe.watch import Watch
 
 __all__ = [
     "ADVERSARIES",
     "GCE",
     "LOSSES",
     "MMC",
+    "OPTIMIZERS",
     "PC",
     "Actions",
+    "AdamW",
     "CrossEntropy",
     "MadryAT",
     "Mart",
@@ -37,5 +41,7 @@ __all__ = [
     "Sgd",
     "Trades",
     "TwoStage",
+    "Unlabelled",
+    "Watch",
     "load_recipe",
 ]

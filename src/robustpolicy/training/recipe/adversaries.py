@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from robustpolicy.training.recipe.fields import check, check_types
 
@@ -60,6 +60,9 @@ class Trades(_Adversary):
 
     beta: float = 6.0
     """Weight of the divergence."""
+    clean_forwards: Literal[1, 2] = 1
+    """Passes over the clean images in each step. One is enough; the reference implementation makes
+    two, which moves running statistics of batch normalisation three times a step, not twice."""
 
     name: ClassVar[str] = "trades"
 

@@ -36,6 +36,8 @@ class TwoStage:
     """How the second stage takes its actions."""
     warmup_actions: Actions = "sampled"
     """How the warm-up takes its actions."""
+    switch_epoch: int = 0
+    """The second stage begins after this many epochs whatever the accuracy; 0: by the threshold."""
 
     name: ClassVar[str] = "two-stage"
 
@@ -46,6 +48,7 @@ class TwoStage:
         for name in ("penalty", "warmup_penalty"):
             if self.reward == 0 and getattr(self, name) == 0:
                 raise UserError(f"reward and {name} are both 0; make one of them positive")
+        check(self, "switch_epoch", self.switch_epoch >= 0, "at least 0")
         check(self, "threshold", 0 <= self.threshold < 1, "an accuracy in [0, 1), such as 0.8")
 
 

@@ -19,7 +19,18 @@ from robustpolicy.training.recipe.adversaries import (
 )
 from robustpolicy.training.recipe.fields import check, check_types
 from robustpolicy.training.recipe.losses import GCE, LOSSES, MMC, PC, CrossEntropy, TwoStage
-from robustpolicy.training.recipe.optimizers import Sgd
+from robustpolicy.training.recipe.optimizers import OPTIMIZERS, AdamW, Sgd
+from robustpolicy.training.recipe.unlabelled import Unlabelled
+from robustpolicy.training.recipe.watch import Watch
+
+#: Parts of a recipe that are of several kinds, told apart by a name, and the usual kind.
+_NAMED: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "loss": (LOSSES, CrossEntropy),
+    "optimizer": (OPTIMIZERS, Sgd),
+    "adversary": (ADVERSARIES, NoAdversary),
+}
+#: Parts that are of one kind.
+_PLAIN: dict[str, Any] = {"watch": Watch, "unlabelled": Unlabelled}
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class Recipe:
     """Model: lenet5, small-cnn or vit-mnist; vgg13, resnet18, small-cnn-cifar10 or vit-cifar10."""
     loss: CrossEntropy | TwoStage | PC | GCE | MMC = field(default_factory=CrossEntropy)
     """Training loss."""
-    optimizer: Sgd = field(default_factory=Sgd)
+    optimizer: Sgd | AdamW = field(default_factory=Sgd)
     """Optimiser and learning rate schedule."""
     adversary: NoAdversary | MadryAT | Trades | Mart = field(default_factory=NoAdversary)
     """Adversarial training, if any."""
@@ -54,6 +65,13 @@ class Recipe:
     """Put a layer in front that normalises the inputs by the data set's mean and deviation."""
     validation: float = 0.1
     """Share of train that the standard protocol holds out."""
+    average: float = 0.0
+    """Decay of an exponential moving average of the weights, step by step; the average is then
+    what is watched and kept. 0.999 is usual; 0: the weights themselves."""
+    watch: Watch = field(default_factory=Watch)
+    """What is measured after each epoch, and what it decides."""
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)
+    """Images without labels that join the training."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -61,11 +79,17 @@ class Recipe:
         check(self, "batch_size", self.batch_size >= 1, "at least 1")
         check(self, "seed", 0 <= self.seed < 2**31, "an integer in [0, 2**31)")
         check(self, "validation", 0 < self.validation < 1, "a share in (0, 1), such as 0.1")
+        check(self, "average", 0 <= self.average < 1, "a decay in [0, 1), such as 0.999")
         late = [drop for drop in self.optimizer.drops if drop >= self.epochs]
         if isinstance(self.loss, PC) and self.loss.warmup_epochs >= self.epochs:
             raise UserError(
                 f"warmup_epochs is {self.loss.warmup_epochs} of {self.epochs} epochs; give fewer, "
                 "so that the loss after it trains too"
+            )
+        if isinstance(self.loss, TwoStage) and self.loss.switch_epoch >= self.epochs:
+            raise UserError(
+                f"switch_epoch is {self.loss.switch_epoch} of {self.epochs} epochs; give fewer, so "
+                "that the second stage trains too"
             )
         if isinstance(self.adversary, Mart) and not isinstance(self.loss, CrossEntropy):
             raise UserError(
@@ -83,10 +107,10 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as plain JSON data; losses carry their name."""
+        """The recipe as plain JSON data; parts of several kinds carry their name."""
         data = json.loads(json.dumps(dataclasses.asdict(self)))
-        data["loss"] = {"name": self.loss.name, **data["loss"]}
-        data["adversary"] = {"name": self.adversary.name, **data["adversary"]}
+        for part in _NAMED:
+            data[part] = {"name": getattr(self, part).name, **data[part]}
         return data
 
     @classmethod
@@ -99,19 +123,9 @@ class Recipe:
         if not isinstance(data, dict):
             raise UserError(f"a recipe is a JSON object, not {type(data).__name__}")
         data = dict(data)
-        loss = _named("loss", data.pop("loss", {"name": CrossEntropy.name}), LOSSES)
-        adversary = _named(
-            "adversary", data.pop("adversary", {"name": NoAdversary.name}), ADVERSARIES
-        )
-        optimizer = data.pop("optimizer", {})
-        if not isinstance(optimizer, dict):
-            raise UserError("the recipe's optimizer must be JSON objects, not a value")
-        drops = optimizer.get("drops", [])
-        if not isinstance(drops, (list, tuple)):
-            raise UserError(f"drops is {drops!r}; give a list of epochs, such as [50, 150]")
-        optimizer = {**optimizer, "drops": tuple(drops)}
-        parts = {"loss": loss, "adversary": adversary, "optimizer": _build(Sgd, optimizer)}
-        return _build(cls, {**data, **parts})
+        for part in (*_NAMED, *_PLAIN):
+            data[part] = _part(part, data.get(part, {}))
+        return _build(cls, data)
 
     def with_epochs(self, epochs: int) -> Recipe:
         """The same recipe over other epochs, its drops and warm-up scaled in proportion."""
@@ -119,9 +133,13 @@ class Recipe:
         loss = self.loss
         if isinstance(loss, PC):
             loss = dataclasses.replace(loss, warmup_epochs=int(loss.warmup_epochs * scale))
+        if isinstance(loss, TwoStage) and loss.switch_epoch:
+            loss = dataclasses.replace(loss, switch_epoch=max(1, int(loss.switch_epoch * scale)))
         drops = {round(drop * scale) for drop in self.optimizer.drops}
         optimizer = dataclasses.replace(
-            self.optimizer, drops=tuple(sorted(d for d in drops if 0 < d < epochs))
+            self.optimizer,
+            drops=tuple(sorted(d for d in drops if 0 < d < epochs)),
+            warm=int(self.optimizer.warm * scale),
         )
         return dataclasses.replace(self, epochs=epochs, optimizer=optimizer, loss=loss)
 
@@ -141,15 +159,21 @@ def load_recipe(path: str | Path) -> Recipe:
         raise UserError(f"{path}: {error}") from None
 
 
-def _named(what: str, data: Any, known: tuple[Any, ...]) -> Any:
-    """Make the dataclass that the data's ``name`` stands for."""
+def _part(what: str, data: Any) -> Any:
+    """Make a part of a recipe; of several kinds, the one that the data's ``name`` stands for."""
     if not isinstance(data, dict):
         raise UserError(f"the recipe's {what} must be JSON objects, not {type(data).__name__}")
+    data = dict(data)
+    if isinstance(data.get("drops"), list):
+        data["drops"] = tuple(data["drops"])
+    if what in _PLAIN:
+        return _build(_PLAIN[what], data)
+    known, usual = _NAMED[what]
     kinds = {kind.name: kind for kind in known}
-    name = data.get("name")
+    name = data.pop("name", usual.name)
     if not isinstance(name, str) or name not in kinds:
         raise UserError(f"unknown {what} {name!r} in the recipe; known are {', '.join(kinds)}")
-    return _build(kinds[name], {key: value for key, value in data.items() if key != "name"})
+    return _build(kinds[name], data)
 
 
 def _build(kind: type, data: dict[str, Any]) -> Any:
