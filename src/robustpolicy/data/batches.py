@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustpolicy.data.datasets import Dataset
+from robustpolicy.data.arrays import Dataset
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 
