@@ -14,7 +14,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from robustpolicy.data import get_source
+from robustpolicy.data import (
+    Dataset,
+    Source,
+    describe,
+    described_source,
+    difference,
+    get_source,
+    is_own,
+)
 from robustpolicy.errors import UserError
 from robustpolicy.models import Normalize, build_model
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
@@ -23,7 +31,8 @@ from robustpolicy.training.recipe import Recipe, load_recipe
 
 class Run:
     """A run folder: ``recipe.json``, ``environment.json``, ``history.jsonl``, ``checkpoint.pt``,
-    and once it is done ``weights.safetensors`` and ``DONE``.
+    and once it is done ``weights.safetensors`` and ``DONE``; with a data set of the user's own
+    also ``dataset.json``, which says what it was.
 
     The checkpoint alone decides what a resumed run does; the other files are made from it.
 
@@ -132,11 +141,60 @@ class Run:
         write_atomically(self.path / "weights.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
         write_text(self.path / "DONE", "")
 
+    @property
+    def source(self) -> Source:
+        """Classes and statistics of the data set that it is trained on.
+
+        Raises:
+            UserError: a damaged dataset.json, or none and the data set is gone too.
+        """
+        described = self._dataset()
+        return described_source(described) if described else get_source(self.recipe.dataset)
+
+    def keep_dataset(self, dataset: Dataset) -> None:
+        """Note what a data set of the user's own is, so that the run can do without it.
+
+        Raises:
+            UserError: the run was begun on other data.
+        """
+        if not is_own(dataset.source.name):
+            return
+        if self._dataset() is None:
+            write_json(self.path / "dataset.json", describe(dataset))
+        elif changed := self.dataset_change(dataset):
+            raise UserError(
+                f"{self.path} was begun on other data: {dataset.source.name} has changed "
+                f"({changed}); bring the former data back, or choose another --output"
+            )
+
+    def dataset_change(self, dataset: Dataset) -> str | None:
+        """In what a data set differs from the one of this run, in words; None if in nothing.
+
+        Raises:
+            UserError: a damaged dataset.json.
+        """
+        described = self._dataset()
+        return None if described is None else difference(described, describe(dataset))
+
+    def _dataset(self) -> dict[str, Any] | None:
+        path = self.path / "dataset.json"
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text())
+            described_source(found)
+            return found
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}); delete it, and the train command makes it anew"
+            ) from None
+
     def load_model(self) -> nn.Module:
         """The trained model, on the CPU, in eval mode.
 
         Raises:
-            UserError: the run is not finished, or its weights do not fit.
+            UserError: the run is not finished, its weights do not fit, or a model of the user's
+                own cannot be imported.
         """
         if not self.done:
             epochs = len(self.history())
@@ -144,7 +202,11 @@ class Run:
                 f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on "
                 f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
             )
-        model = build_recipe_model(self.recipe)
+        source = self.source
+        try:
+            model = build_recipe_model(self.recipe, source)
+        except UserError as error:
+            raise UserError(f"{self.path} needs its model {self.recipe.model}: {error}") from None
         load_weights(model, self.path / "weights.safetensors")
         return model.eval()
 
@@ -173,9 +235,14 @@ class Run:
         return found if isinstance(found, dict) else {}
 
 
-def build_recipe_model(recipe: Recipe) -> nn.Module:
-    """The model of a recipe, with fresh weights from the global generator."""
-    source = get_source(recipe.dataset)
+def build_recipe_model(recipe: Recipe, source: Source | None = None) -> nn.Module:
+    """The model of a recipe, with fresh weights from the global generator.
+
+    Args:
+        recipe: names the model and the data set.
+        source: of the data set, if it is known; one of the user's own would be loaded for it.
+    """
+    source = source or get_source(recipe.dataset)
     model = build_model(recipe.model, len(source.classes))
     if recipe.normalize:
         model = nn.Sequential(Normalize(source.mean, source.std), model)

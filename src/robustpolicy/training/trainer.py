@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustpolicy.data import Dataset, Split, epoch_batches, load_dataset, splits, to_float
+from robustpolicy.data import Source, Split, epoch_batches, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 from robustpolicy.training.adversarial import backward
 from robustpolicy.training.environment import changes, describe_environment, resolve_device
 from robustpolicy.training.files import write_json
+from robustpolicy.training.fit import check_fit
 from robustpolicy.training.loss import build_loss
 from robustpolicy.training.monitor import Monitor
 from robustpolicy.training.recipe import Recipe
@@ -57,13 +58,14 @@ def train(
         recipe = get_recipe(recipe)
     monitor = monitor or Monitor()
     where = resolve_device(str(device))
-    dataset = load_dataset(recipe.dataset, data_dirs)
-    _check_fit(recipe, dataset)
+    dataset = load_dataset(recipe.dataset, data_dirs, recipe.image_size)
     train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
+    check_fit(recipe, dataset.source, train_split)
     with Run.claim(output, recipe) as run, torch.random.fork_rng(), StopRequests() as stop:
+        run.keep_dataset(dataset)
         if run.done:
             return run
-        state = State(recipe, where)
+        state = State(recipe, where, dataset.source)
         _resume(run, state, monitor)
         train_split, watched = train_split.to(where), watched.to(where)
         monitor.start(recipe, state.epoch, -(-len(train_split) // recipe.batch_size))
@@ -85,13 +87,13 @@ class State:
         step: steps done of the present epoch.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, dataset: Source | None = None) -> None:
         # The global generator is forked around training, so models with dropout resume too.
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
         self.recipe = recipe
         self.device = device
         # channels_last is the fastest layout on CPU and GPU; torch's types do not know it here.
-        self.model = build_recipe_model(recipe).to(device)
+        self.model = build_recipe_model(recipe, dataset).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.generator = torch.Generator(device).manual_seed(derive_seed(recipe.seed, "noise"))
         self.loss = build_loss(recipe.loss, self.generator).to(device)
@@ -204,23 +206,6 @@ def accuracy_of(model: nn.Module, split: Split, batch_size: int = 1000) -> float
             correct += (logits.argmax(1) == labels).sum()
     model.train(training)
     return int(correct) / len(split) if bool(finite) else float("nan")
-
-
-def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
-    """Try the model on two images before anything is written.
-
-    Raises:
-        UserError: an unknown model, or one that cannot take these images.
-    """
-    with torch.random.fork_rng(), torch.inference_mode():
-        model = build_recipe_model(recipe).eval()
-        try:
-            model(to_float(dataset.train_images[:2]))
-        except RuntimeError as error:
-            raise UserError(
-                f"model {recipe.model} cannot take images of {recipe.dataset}, shape "
-                f"{dataset.source.shape}: {str(error).splitlines()[0]}; choose another --model"
-            ) from None
 
 
 def _resume(run: Run, state: State, monitor: Monitor) -> None:

@@ -30,9 +30,11 @@ class Recipe:
     """
 
     dataset: str = "mnist"
-    """Data set: digits, mnist or cifar10."""
+    """Data set: digits, mnist or cifar10; or your own: a folder of class folders of images, a .npz
+    file, or module:callable (its code is run)."""
     model: str = "lenet5"
-    """Model: lenet5, small-cnn, vgg13 or resnet18."""
+    """Model: lenet5, small-cnn, vgg13 or resnet18; or your own, module:callable (its code is
+    run)."""
     loss: CrossEntropy | TwoStage | PC | GCE = field(default_factory=CrossEntropy)
     """Training loss."""
     optimizer: Sgd = field(default_factory=Sgd)
@@ -54,6 +56,8 @@ class Recipe:
     """Put a layer in front that normalises the inputs by the data set's mean and deviation."""
     validation: float = 0.1
     """Share of train that the standard protocol holds out."""
+    image_size: int = 0
+    """Scale the images of a folder to squares of this side; 0 takes them as they are."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -61,6 +65,7 @@ class Recipe:
         check(self, "batch_size", self.batch_size >= 1, "at least 1")
         check(self, "seed", 0 <= self.seed < 2**31, "an integer in [0, 2**31)")
         check(self, "validation", 0 < self.validation < 1, "a share in (0, 1), such as 0.1")
+        check(self, "image_size", self.image_size >= 0, "a side in pixels, or 0")
         late = [drop for drop in self.optimizer.drops if drop >= self.epochs]
         if isinstance(self.loss, PC) and self.loss.warmup_epochs >= self.epochs:
             raise UserError(
