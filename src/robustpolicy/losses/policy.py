@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustpolicy.draws import Source, uniform
+from robustpolicy.draws import RandomSource, uniform
 from robustpolicy.errors import UserError
 from robustpolicy.losses.validation import Amount, check_amounts, check_shapes, check_values
 
@@ -34,7 +34,7 @@ def policy_loss(
     penalty: Amount = 1.0,
     actions: str = "greedy",
     rewards: Tensor | None = None,
-    generator: Source = None,
+    generator: RandomSource = None,
     reduction: str = "none",
     validate: bool = False,
 ) -> Tensor:
@@ -91,7 +91,7 @@ def alternative_loss(
     penalty: Amount = 1.0,
     actions: str = "sampled",
     rewards: Tensor | None = None,
-    generator: Source = None,
+    generator: RandomSource = None,
     reduction: str = "none",
     validate: bool = False,
 ) -> Tensor:
@@ -128,7 +128,7 @@ def alternative_loss(
     return _soft_cross_entropy(logits, targets, reduction)
 
 
-def sample_actions(logits: Tensor, generator: Source = None) -> Tensor:
+def sample_actions(logits: Tensor, generator: RandomSource = None) -> Tensor:
     """Draw one action a sample from softmax(logits) by the inverse CDF.
 
     Args:
@@ -158,7 +158,7 @@ def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tens
     return total * (-1 / max(len(logits), 1) if reduction == "mean" else -1)
 
 
-def _take(logits: Tensor, actions: str, generator: Source) -> Tensor:
+def _take(logits: Tensor, actions: str, generator: RandomSource) -> Tensor:
     return _argmax(logits.detach()) if actions == "greedy" else sample_actions(logits, generator)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustpolicy.draws import Source
+from robustpolicy.draws import RandomSource
 from robustpolicy.errors import UserError
 from robustpolicy.losses.modules import (
     AlternativeLoss,
@@ -65,7 +65,7 @@ class TwoStageLoss(nn.Module):
         warmup_actions: str = "sampled",
         reward_fn: RewardFunction | None = None,
         reduction: str = "mean",
-        generator: Source = None,
+        generator: RandomSource = None,
         validate: bool = False,
     ) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks import AttackedModel, Threat
 from robustpolicy.attacks.losses import cross_entropy
-from robustpolicy.draws import Source, normal, uniform
+from robustpolicy.draws import RandomSource, normal, uniform
 from robustpolicy.training.distributed import Group
 from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Trades
 
@@ -27,7 +27,7 @@ def backward(
     labels: Tensor,
     adversary: Adversary,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
     *,
     forward: Callable[[Tensor], Tensor] | None = None,
     share: float = 1.0,
@@ -165,7 +165,7 @@ def craft(
     labels: Tensor,
     adversary: Adversary,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor | None:
     """Adversarial examples of a batch, as the adversary makes them; None without one."""
     if isinstance(adversary, NoAdversary):
@@ -183,7 +183,7 @@ def craft_madry(
     labels: Tensor,
     adversary: MadryAT,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor:
     """The last iterate of PGD on cross-entropy, from a uniform start in the ball."""
     threat = Threat(adversary.radius(epoch))
@@ -198,7 +198,7 @@ def craft_mart(
     labels: Tensor,
     adversary: Mart,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor:
     """The last iterate of PGD on cross-entropy, from a small normal step away from x."""
     threat = Threat(adversary.radius(epoch))
@@ -211,7 +211,7 @@ def craft_trades(
     images: Tensor,
     adversary: Trades,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor:
     """The last iterate of PGD on KL(p(x) || p(x')), from a small normal step away from x."""
     threat = Threat(adversary.radius(epoch))

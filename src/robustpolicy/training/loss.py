@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustpolicy.draws import Source
+from robustpolicy.draws import RandomSource
 from robustpolicy.losses import (
     GCELoss,
     MMCLoss,
@@ -23,7 +23,7 @@ from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, TwoStage
 AnyLoss = CrossEntropy | TwoStage | PC | GCE | MMC
 
 
-def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
+def build_loss(loss: AnyLoss, generator: RandomSource = None) -> nn.Module:
     """The module ``(logits, labels) -> scalar`` of a recipe's loss.
 
     One with a ``stage`` also has ``observe(accuracy)``, called at the end of each epoch.
