@@ -7,7 +7,16 @@ import pytest
 
 from robustpolicy import UserError
 from robustpolicy.experiments.paper import EXPERIMENTS
-from robustpolicy.training.recipe import GCE, PC, CrossEntropy, Recipe, Sgd, TwoStage, load_recipe
+from robustpolicy.training.recipe import (
+    GCE,
+    PC,
+    CrossEntropy,
+    Recipe,
+    Sgd,
+    Trades,
+    TwoStage,
+    load_recipe,
+)
 from robustpolicy.training.recipes import RECIPES, get_recipe
 
 
@@ -64,6 +73,21 @@ REFUSED = [
     (lambda: TwoStage(penalty=-1), "penalty is -1"),
     (lambda: TwoStage(reward=0, penalty=0), "both 0"),
     (lambda: TwoStage(threshold=80), "threshold is 80"),
+    (lambda: TwoStage(draws=0), "draws is 0"),
+    (lambda: TwoStage(draws=4), "draws is 4 with greedy actions"),
+    (lambda: TwoStage(actions="expected", baseline="mean"), "baseline is mean with expected"),
+    (lambda: TwoStage(actions="sampled", baseline="group"), "draws of at least 2"),
+    (lambda: TwoStage(actions="sampled", baseline="best"), "none, mean, group, value"),
+    (lambda: TwoStage(actions="sampled", clip=0.2), "clip is 0.2 with one pass"),
+    (lambda: TwoStage(actions="sampled", clip=float("nan"), passes=2), "clip is nan"),
+    (lambda: TwoStage(passes=3), "passes is 3 with greedy actions"),
+    (lambda: TwoStage(actions="sampled", passes=0), "passes is 0"),
+    (lambda: TwoStage(entropy=-0.1), "entropy is -0.1"),
+    (lambda: TwoStage(value_weight=float("inf")), "value_weight is inf"),
+    (
+        lambda: Recipe(loss=TwoStage(actions="sampled", passes=2), adversary=Trades()),
+        "attacks anew",
+    ),
     (lambda: PC(margin=2.0), "margin is 2.0"),
     (lambda: GCE(alpha=0.0), "alpha is 0.0"),
     (lambda: Recipe(loss=PC(warmup_epochs=9), epochs=9), "warmup_epochs is 9 of 9 epochs"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from robustpolicy.errors import UserError
+from robustpolicy.models.actor_critic import ActorCritic
 from robustpolicy.models.lenet import LeNet5
 from robustpolicy.models.normalize import Normalize
 from robustpolicy.models.resnet import ResNet18
@@ -35,4 +36,13 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
     return MODELS[name](num_classes)
 
 
-__all__ = ["MODELS", "VGG13", "LeNet5", "Normalize", "ResNet18", "SmallCNN", "build_model"]
+__all__ = [
+    "MODELS",
+    "VGG13",
+    "ActorCritic",
+    "LeNet5",
+    "Normalize",
+    "ResNet18",
+    "SmallCNN",
+    "build_model",
+]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks import AttackedModel, Threat
 from robustpolicy.attacks.losses import cross_entropy
+from robustpolicy.models import ActorCritic
 from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Trades
 
 Adversary = NoAdversary | MadryAT | Trades | Mart
@@ -76,19 +77,30 @@ def objective(
         adversary: what the training adds to the loss.
     """
     if adversarial is None:
-        logits = model(images)
-        return loss_fn(logits, labels), logits
+        return _fit(model, loss_fn, images, labels)
     if isinstance(adversary, MadryAT):
-        logits = model(adversarial)
-        return loss_fn(logits, labels), logits
-    clean, fooled = model(images), model(adversarial)
+        return _fit(model, loss_fn, adversarial, labels)
     if isinstance(adversary, Mart):
+        clean, fooled = model(images), model(adversarial)
         return mart_loss(clean, fooled, labels, adversary.beta), clean
     assert isinstance(adversary, Trades)
+    loss, clean = _fit(model, loss_fn, images, labels)
+    fooled = model(adversarial)
     divergence = F.kl_div(
         fooled.log_softmax(1), clean.softmax(1), reduction="batchmean"
     )  # KL(p(x) || p(x')), with a gradient through both
-    return loss_fn(clean, labels) + adversary.beta * divergence, clean
+    return loss + adversary.beta * divergence, clean
+
+
+def _fit(
+    model: nn.Module, loss_fn: nn.Module, inputs: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The training loss of inputs, and their logits; a critic's values go to the loss."""
+    if isinstance(model, ActorCritic):
+        logits, values = model.both(inputs)
+        return loss_fn(logits, labels, values=values), logits
+    logits = model(inputs)
+    return loss_fn(logits, labels), logits
 
 
 def mart_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float) -> Tensor:

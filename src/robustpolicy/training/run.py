@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from robustpolicy.data import get_source
 from robustpolicy.errors import UserError
-from robustpolicy.models import Normalize, build_model
+from robustpolicy.models import ActorCritic, Normalize, build_model
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
-from robustpolicy.training.recipe import Recipe, load_recipe
+from robustpolicy.training.recipe import Recipe, TwoStage, load_recipe
 
 
 class Run:
@@ -176,10 +176,11 @@ class Run:
 def build_recipe_model(recipe: Recipe) -> nn.Module:
     """The model of a recipe, with fresh weights from the global generator."""
     source = get_source(recipe.dataset)
-    model = build_model(recipe.model, len(source.classes))
+    critic = isinstance(recipe.loss, TwoStage) and recipe.loss.baseline == "value"
+    model = build_model(recipe.model, len(source.classes) + critic)
     if recipe.normalize:
         model = nn.Sequential(Normalize(source.mean, source.std), model)
-    return model
+    return ActorCritic(model) if critic else model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -267,11 +267,17 @@ def _train_epoch(
     model.train()
     begun = time.perf_counter()
     for images, labels in batches:
-        optimizer.zero_grad(set_to_none=True)
-        loss, logits = backward(
-            model, loss_fn, images, labels, recipe.adversary, state.epoch, state.generator
-        )
-        optimizer.step()
+        passes = getattr(loss_fn, "passes", 1)
+        if passes > 1:
+            loss_fn.begin()  # type: ignore[operator]
+        for number in range(passes):
+            optimizer.zero_grad(set_to_none=True)
+            outcome = backward(
+                model, loss_fn, images, labels, recipe.adversary, state.epoch, state.generator
+            )
+            if number == 0:
+                loss, logits = outcome
+            optimizer.step()
         state.loss_sum += loss.detach() * len(labels)
         state.correct += (logits.detach().argmax(1) == labels).sum()
         state.step += 1
