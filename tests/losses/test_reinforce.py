@@ -102,6 +102,29 @@ def test_the_mean_of_many_draws_converges(baseline, draws):
     assert ((samples.mean(0) - exact).abs() <= 4 * error + 1e-12).all()
 
 
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize(("r1", "r2"), AMOUNTS)
+def test_variance_of_two_classes_is_in_closed_form(p, r1, r2):
+    """A baseline b gives p (1 - p) ((1 - p) (r1 - b)^2 + p (r2 + b)^2), less the mean squared.
+
+    The expected reward is not the best one: (1 - p) r1 - p r2 is (docs/rl.md).
+    """
+    draws = 100_000
+    logits = torch.tensor([[math.log(p / (1 - p)), 0.0]], dtype=torch.float64)
+    logits = logits.repeat(draws, 1).requires_grad_()
+    labels = torch.zeros(draws, dtype=torch.int64)
+    critic, best = p * r1 - (1 - p) * r2, (1 - p) * r1 - p * r2
+    closed = {}
+    for b in (0.0, critic, best):
+        values = torch.full((draws,), b, dtype=torch.float64)
+        taken = rollout(logits, labels, reward=r1, penalty=r2, baseline=values,
+                        generator=generator())  # fmt: skip
+        squares = gradient(rollout_loss(logits, taken), logits)[:, 0].square()
+        closed[b] = p * (1 - p) * ((1 - p) * (r1 - b) ** 2 + p * (r2 + b) ** 2)
+        assert abs(squares.mean() - closed[b]) <= 4 * squares.std() / math.sqrt(draws) + 1e-12
+    assert closed[best] <= min(closed.values()) + 1e-12
+
+
 def test_baselines_are_the_averages_of_the_others():
     logits, labels = batch((4, 3), scale=1.0)
     taken = rollout(logits, labels, penalty=0.5, draws=3, baseline="group", generator=generator())
