@@ -9,6 +9,7 @@ from torch import nn
 
 from robustpolicy.errors import UserError
 from robustpolicy.importing import is_reference
+from robustpolicy.models.actor_critic import ActorCritic
 from robustpolicy.models.lenet import LeNet5
 from robustpolicy.models.mmc import MaxMahalanobis, max_mahalanobis_centers
 from robustpolicy.models.normalize import Normalize
@@ -54,6 +55,7 @@ def build_model(name: str, num_classes: int = 10) -> nn.Module:
 __all__ = [
     "MODELS",
     "VGG13",
+    "ActorCritic",
     "LeNet5",
     "MaxMahalanobis",
     "Normalize",

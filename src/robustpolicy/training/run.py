@@ -24,10 +24,10 @@ from robustpolicy.data import (
     is_own,
 )
 from robustpolicy.errors import UserError
-from robustpolicy.models import MaxMahalanobis, Normalize, build_model
+from robustpolicy.models import ActorCritic, MaxMahalanobis, Normalize, build_model
 from robustpolicy.training.differences import differences
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
-from robustpolicy.training.recipe import MMC, Recipe, load_recipe
+from robustpolicy.training.recipe import MMC, Recipe, TwoStage, load_recipe
 
 
 class Run:
@@ -264,14 +264,15 @@ def build_recipe_model(recipe: Recipe, source: Source | None = None) -> nn.Modul
     """
     source = source or get_source(recipe.dataset)
     classes, loss = len(source.classes), recipe.loss
+    critic = isinstance(loss, TwoStage) and loss.baseline == "value"
     if isinstance(loss, MMC):
         head = MaxMahalanobis(classes, loss.dim, loss.scale)
         model: nn.Module = nn.Sequential(build_model(recipe.model, loss.dim), head)
     else:
-        model = build_model(recipe.model, classes)
+        model = build_model(recipe.model, classes + critic)
     if recipe.normalize:
         model = nn.Sequential(Normalize(source.mean, source.std), model)
-    return model
+    return ActorCritic(model) if critic else model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -86,14 +86,6 @@ class State:
         """The model that is watched and saved: the average, where there is one."""
         return self.model if self.average is None else self.average
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits in float32, computed in the training's precision."""
-        if self.precision == "float32":
-            return self.model(images)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.model(images)
-        return logits.float()
-
     def update_average(self) -> None:
         """Let the average follow the weights.
 

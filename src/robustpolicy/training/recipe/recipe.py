@@ -100,6 +100,11 @@ class Recipe:
             raise UserError(
                 f"MART has a loss of its own; {self.loss.name} would not be used: leave it out"
             )
+        if getattr(self.loss, "passes", 1) > 1 and not isinstance(self.adversary, NoAdversary):
+            raise UserError(
+                f"passes is {self.loss.passes} with {self.adversary.name}, which attacks anew at "  # type: ignore[union-attr]
+                "each step, so that actions would belong to other images; give one pass"
+            )
         if late:
             raise UserError(
                 f"the learning rate would drop after epoch {late[0]}, but there are "
