@@ -87,14 +87,18 @@ def epoch_batches(
     Yields:
         Images, float32 in [0, 1], shape (B, C, H, W), and labels, int64, shape (B,).
     """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(order_seed))
-    order = order.to(split.labels.device)
+    order = epoch_order(len(split), order_seed).to(split.labels.device)
     for first in range(start * batch_size, len(split), batch_size):
         chosen = order[first : first + batch_size]
         images = split.images[chosen]
         if augmentation == "crop-flip":
             images = crop_flip(images, generator)
         yield to_float(images), split.labels[chosen]
+
+
+def epoch_order(samples: int, seed: int) -> Tensor:
+    """The order of the samples in an epoch, int64, shape (N,), on the CPU."""
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
 
 
 def crop_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -104,11 +108,28 @@ def crop_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
         images: uint8, shape (B, C, H, W).
         generator: source of the randomness, on the device of the images.
     """
+    return apply_crops(images, *draw_crops(len(images), generator, images.device))
+
+
+def draw_crops(
+    n: int, generator: torch.Generator | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Random corners, int64, shape (2, B), and flips, bool, shape (B,), for :func:`apply_crops`."""
+    corners = torch.randint(2 * PADDING + 1, (2, n), generator=generator, device=device)
+    return corners, torch.rand(n, generator=generator, device=device) < 0.5
+
+
+def apply_crops(images: Tensor, corners: Tensor, flip: Tensor) -> Tensor:
+    """Crops of zero-padded images, each with its own corner, some flipped.
+
+    Args:
+        images: uint8, shape (B, C, H, W).
+        corners: row and column of each crop in the padded image, shape (2, B).
+        flip: which to flip horizontally, bool, shape (B,).
+    """
     n, _, height, width = images.shape
-    where = images.device
-    top, left = torch.randint(2 * PADDING + 1, (2, n), generator=generator, device=where)
-    flip = torch.rand(n, generator=generator, device=where) < 0.5
+    top, left = corners
     padded = F.pad(images, (PADDING,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 9, 9, H, W), a view
-    crops = windows[torch.arange(n, device=where), :, top, left]
+    crops = windows[torch.arange(n, device=images.device), :, top, left]
     return torch.where(flip[:, None, None, None], crops.flip(3), crops)

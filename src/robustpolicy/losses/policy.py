@@ -138,12 +138,25 @@ def sample_actions(logits: Tensor, generator: torch.Generator | None = None) -> 
         Class indices, int64, shape (B,). A class of probability 0 is never drawn.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)  # a bfloat16 sum loses classes
-    cdf = logits.detach().softmax(1, dtype=dtype).cumsum_(1)
-    u = torch.rand(len(cdf), 1, generator=generator, device=cdf.device, dtype=dtype)
+    u = torch.rand(len(logits), 1, generator=generator, device=logits.device, dtype=dtype)
+    return invert_cdf(logits, u)
+
+
+def invert_cdf(logits: Tensor, u: Tensor) -> Tensor:
+    """The class at which the cumulative softmax(logits) passes a number in [0, 1).
+
+    Args:
+        logits: shape (..., C).
+        u: one number a sample, shape (..., 1), in the dtype in which to sum, float32 or wider.
+
+    Returns:
+        Class indices, int64, shape (...). A class of probability 0 is never taken.
+    """
+    cdf = logits.detach().softmax(-1, dtype=u.dtype).cumsum_(-1)
     # Rounding can leave the last sum below or above 1: scale by it, so that u stays inside.
     # The first class whose sum exceeds u: a class of zero width is stepped over.
-    a = torch.searchsorted(cdf, u * cdf[:, -1:], right=True)[:, 0]
-    return a.clamp_(max=logits.shape[1] - 1)
+    a = torch.searchsorted(cdf, u * cdf[..., -1:], right=True)[..., 0]
+    return a.clamp_(max=logits.shape[-1] - 1)
 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
