@@ -22,7 +22,7 @@ MODULES = sorted(
 
 #: Data flows one way: a file imports from its own floor or from those above it in this list.
 FLOORS = [
-    ("errors", "lazy", "version", "randomness"),
+    ("errors", "lazy", "version", "randomness", "draws"),
     ("losses", "models"),
     ("data",),
     ("attacks",),

@@ -1,7 +1,6 @@
-"""FGSM and PGD: closed forms, the contract, and what they must leave alone."""
+"""The contract of every attack: what it obeys, leaves alone and refuses."""
 
 import dataclasses
-import itertools
 
 import pytest
 import torch
@@ -10,89 +9,18 @@ from torch import nn
 from robustpolicy import FGSM, PGD, Threat, UserError
 from robustpolicy.attacks import (
     APGD,
-    ATTACK_LOSSES,
     ATTACKS,
     FAB,
     SPSA,
     AttackedModel,
     AutoAttack,
     Square,
-    Transfer,
 )
-from robustpolicy.attacks.noise import keyed
-from robustpolicy.evaluation.curve import robustness_curve
 from robustpolicy.models import build_model
+from tests.attacks.cases import THREAT, batch, linear
 
-THREAT = Threat(0.1)
 EVERY = [FGSM(), PGD(steps=5), PGD(steps=3, restarts=3), PGD(steps=5, random_start=False),
          FGSM("margin"), PGD(steps=5, loss="margin")]  # fmt: skip
-
-
-def linear(seed=0, classes=3, pixels=12):
-    """A linear classifier, whose worst case in an l-infinity ball has a closed form."""
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
-
-
-def batch(n=40, seed=0, shape=(1, 3, 4), classes=3):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.rand(n, *shape, generator=generator)
-    return x, torch.randint(classes, (n,), generator=generator)
-
-
-def test_fgsm_is_eq_29():
-    model, (x, y) = linear(), batch()
-    x.requires_grad_()
-    nn.functional.cross_entropy(model(x), y, reduction="sum").backward()
-    expected = (x.detach() + 0.1 * x.grad.sign()).clamp(0, 1)
-    torch.testing.assert_close(FGSM()(model, x.detach(), y, THREAT), expected)
-
-
-def test_pgd_finds_the_worst_case_of_a_linear_model():
-    # Two classes: the margin falls by eps * |w|_1 at most, less where the range cuts the ball.
-    model, (x, y) = linear(classes=2), batch(200, classes=2)
-    weight = model[1].weight.detach()
-    w = (weight[0] - weight[1]).view(1, 1, 3, 4) * (1 - 2 * y.view(-1, 1, 1, 1))
-    worst = (x - 0.1 * w.sign()).clamp(0, 1)
-    expected = model(worst).argmax(1) != y
-    attack = PGD(steps=40, step_size=0.01)
-    assert torch.equal(model(attack(model, x, y, THREAT)).argmax(1) != y, expected)
-
-
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_pgd_is_the_textbooks(norm):
-    """Written out once more without our parts: start, step, projection; float64."""
-    model, (x, y) = linear(pixels=12).double(), batch()
-    x, epsilon, step = x.double(), 0.3, 0.05
-    start = x + 0.1 * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(1)) - 1)
-    start = start.clamp(0, 1)
-    current = start
-    for _ in range(12):
-        current = current.detach().requires_grad_()
-        nn.functional.cross_entropy(model(current), y).backward()
-        if norm == "Linf":
-            current = current + step * current.grad.sign()
-            current = torch.min(torch.max(current, x - epsilon), x + epsilon)
-        else:
-            current = (
-                current
-                + step * current.grad / current.grad.flatten(1).norm(dim=1)[:, None, None, None]
-            )
-            delta = current - x
-            size = delta.flatten(1).norm(dim=1)[:, None, None, None]
-            current = x + torch.where(size > epsilon, delta * epsilon / size, delta)
-        current = current.clamp(0, 1)
-    attack = PGD(steps=12, step_size=step, early_exit=False, last=True)
-    found = attack(model, x, y, Threat(epsilon, norm=norm), start=start)
-    torch.testing.assert_close(found, current.detach(), atol=1e-9, rtol=0)
-
-
-def test_one_pgd_step_of_length_epsilon_is_fgsm():
-    model = linear()
-    x, _ = batch()
-    y = model(x).argmax(1)  # all right, so that none leaves at once
-    pgd = PGD(steps=1, step_size=0.1, random_start=False)(model, x, y, THREAT)
-    torch.testing.assert_close(pgd, FGSM()(model, x, y, THREAT))
 
 
 @pytest.mark.parametrize("attack", EVERY)
@@ -218,74 +146,6 @@ def test_progress_within_an_attack():
     assert 0.9 < shares[-1] <= 1
 
 
-class TestEarlyExit:
-    @pytest.mark.parametrize("restarts", [1, 3])
-    def test_flags_are_the_same_without_it(self, digits, digits_run, restarts):
-        model = digits_run.load_model()
-        x, y = digits.test_images.float() / 255, digits.test_labels
-        attack = PGD(steps=10, step_size=0.02, restarts=restarts)
-        fast = model(attack(model, x, y, THREAT)).argmax(1) != y
-        slow_attack = dataclasses.replace(attack, early_exit=False)
-        slow = model(slow_attack(model, x, y, THREAT)).argmax(1) != y
-        assert torch.equal(fast, slow)
-        assert 0 < fast.sum() < len(y)
-
-    def test_it_saves_gradients(self, digits, digits_run):
-        counts = []
-        for early_exit in (True, False):
-            with AttackedModel(digits_run.load_model()) as model:
-                x, y = digits.test_images.float() / 255, digits.test_labels
-                PGD(steps=10, early_exit=early_exit)(model, x, y, Threat(0.3))
-            counts.append(model.gradients)
-        assert counts[0] < counts[1] == 10 * len(y)
-
-    def test_a_sample_does_not_depend_on_its_batch(self, digits, digits_run):
-        model = digits_run.load_model()
-        x, y = digits.test_images[:60].float() / 255, digits.test_labels[:60]
-        whole = PGD(steps=5)(model, x, y, THREAT)
-        some = torch.tensor([50, 3, 17])
-        part = PGD(steps=5)(model, x[some], y[some], THREAT, indices=some)
-        torch.testing.assert_close(part, whole[some], atol=1e-5, rtol=0)
-
-
-def test_random_starts_are_keyed():
-    x = torch.zeros(5, 2, 3)
-    noise = keyed(x, torch.arange(5), 0, "start", 0)
-    picked = keyed(x[:2], torch.tensor([4, 1]), 0, "start", 0)
-    assert torch.equal(picked, noise[[4, 1]])
-    assert not torch.equal(noise, keyed(x, torch.arange(5), 1, "start", 0))
-    assert not torch.equal(noise, keyed(x, torch.arange(5), 0, "start", 1))
-    assert noise.abs().max() <= 1
-
-
-def test_restarts_never_help_the_model(digits, digits_run):
-    model = digits_run.load_model()
-    x, y = digits.test_images.float() / 255, digits.test_labels
-    robust = [
-        set((model(PGD(steps=5, restarts=r)(model, x, y, THREAT)).argmax(1) == y).nonzero()[:, 0]
-            .tolist())
-        for r in (1, 2, 4)
-    ]  # fmt: skip
-    assert robust[2] <= robust[1] <= robust[0]
-
-
-@pytest.mark.parametrize("name", ATTACK_LOSSES)
-def test_attack_losses_rise_where_the_model_errs(name):
-    logits = torch.tensor([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
-    labels = torch.tensor([0, 0])
-    right, wrong = ATTACK_LOSSES[name](logits, labels)
-    assert right < wrong
-
-
-def test_any_function_can_be_the_loss():
-    model, (x, y) = linear(), batch()
-
-    def negative_logit(logits, labels):
-        return -logits.gather(1, labels[:, None])[:, 0]
-
-    assert THREAT.verify(x, PGD(loss=negative_logit)(model, x, y, THREAT)).all()
-
-
 def test_a_real_network_in_channels_last(digits):
     model = build_model("lenet5").to(memory_format=torch.channels_last)
     x, y = digits.test_images[:20].float() / 255, digits.test_labels[:20]
@@ -330,81 +190,3 @@ REFUSED = [
 def test_bad_input_is_refused_in_words(call, message):
     with pytest.raises(UserError, match=message):
         call()
-
-
-class TestBeyondPgd:
-    def test_the_last_iterate_is_plain_pgd(self):
-        model, (x, y) = linear(), batch()
-        last = PGD(steps=7, step_size=0.03, last=True, random_start=False)(model, x, y, THREAT)
-        plain = x.clone()
-        for _ in range(7):
-            plain.requires_grad_()
-            loss = nn.functional.cross_entropy(model(plain), y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, plain)
-            plain = plain.detach() + 0.03 * gradient.sign()
-            plain = torch.minimum(torch.maximum(plain, x - 0.1), x + 0.1).clamp(0, 1)
-        torch.testing.assert_close(last, plain)
-
-    def test_spsa_estimates_the_gradient(self):
-        model, (x, y) = linear(), batch(4)
-        with AttackedModel(model) as attacked:
-            exact, _, _ = attacked.gradient(x, y, ATTACK_LOSSES["margin"])
-            estimate = SPSA(directions=20_000)._estimate(
-                attacked, x, y, ATTACK_LOSSES["margin"], torch.Generator().manual_seed(0)
-            )
-        torch.testing.assert_close(estimate, exact, atol=0.05, rtol=0)
-
-    def test_spsa_breaks_a_model_without_gradients(self, digits, digits_run):
-        class Rounded(nn.Module):
-            """Gradients are zero everywhere, differences are not."""
-
-            def __init__(self, model):
-                super().__init__()
-                self.model = model
-
-            def forward(self, x):
-                return self.model(x + ((x * 200).round() / 200 - x).detach() * 1 - (x - x.detach()))
-
-        model = Rounded(digits_run.load_model())
-        x, y = digits.test_images[:30].float() / 255, digits.test_labels[:30]
-        threat = Threat(0.15)
-        blind = (model(PGD()(model, x, y, threat)).argmax(1) == y).sum()
-        x_adv = SPSA(steps=40, directions=32)(model, x, y, threat)
-        assert threat.verify(x, x_adv).all()
-        assert (model(x_adv).argmax(1) == y).sum() < blind - 5
-
-    def test_leaving_changes_nothing_for_the_others(self, digits, digits_run):
-        model = digits_run.load_model()
-        x, y = digits.test_images[:12].float() / 255, digits.test_labels[:12]
-        some = torch.tensor([3, 7, 9])
-        for attack in (SPSA(steps=3, directions=4), Square(queries=20), APGD(steps=5)):
-            whole = attack(model, x, y, THREAT)
-            part = attack(model, x[some], y[some], THREAT, indices=some)
-            torch.testing.assert_close(part, whole[some], atol=1e-4, rtol=0)
-
-    def test_transfer(self, digits, digits_run):
-        model = digits_run.load_model()
-        x, y = digits.test_images[:60].float() / 255, digits.test_labels[:60]
-        itself = Transfer((model,))(model, x, y, THREAT)
-        assert THREAT.verify(x, itself).all()
-        white = (model(PGD(last=True)(model, x, y, THREAT)).argmax(1) == y).sum()
-        assert (model(itself).argmax(1) == y).sum() == white
-        stranger = build_model("small-cnn").eval()  # knows nothing: nothing travels
-        weak = (model(Transfer((stranger,))(model, x, y, THREAT)).argmax(1) == y).sum()
-        assert weak > white
-        with pytest.raises(UserError, match="at least one surrogate"):
-            Transfer(())
-
-    def test_curve_falls_and_is_no_weaker_than_separate_attacks(self, digits, digits_run):
-        model = digits_run.load_model()
-        x, y = digits.test_images[:80].float() / 255, digits.test_labels[:80]
-        epsilons = [0.02, 0.05, 0.1, 0.5]
-        flags = robustness_curve(model, x, y, THREAT, epsilons, steps=10)
-        assert flags.shape == (4, 80)
-        for smaller, larger in itertools.pairwise(flags):
-            assert not (larger & ~smaller).any()
-        assert flags[-1].float().mean() < 0.2
-        alone = model(PGD(10, 0.025)(model, x, y, THREAT)).argmax(1) == y
-        assert flags[2].sum() <= alone.sum() + 2
-        with pytest.raises(UserError, match="rising radii"):
-            robustness_curve(model, x, y, THREAT, [0.1, 0.1])

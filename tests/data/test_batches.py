@@ -39,13 +39,13 @@ def test_inputs_span_the_unit_range(digits):
 
 def test_an_epoch_has_every_sample_once_and_can_be_entered_midway():
     split = Split(torch.arange(23, dtype=torch.uint8).view(-1, 1, 1, 1), torch.arange(23))
-    labels = [y for _, y in epoch_batches(split, 5, 1)]
+    labels = [y for _, y, _ in epoch_batches(split, 5, 1)]
     assert [len(y) for y in labels] == [5, 5, 5, 5, 3]
     assert torch.cat(labels).sort().values.tolist() == list(range(23))
     assert torch.cat(labels).tolist() != list(range(23))
-    late = [y for _, y in epoch_batches(split, 5, 1, start=3)]
+    late = [y for _, y, _ in epoch_batches(split, 5, 1, start=3)]
     assert torch.equal(torch.cat(late), torch.cat(labels[3:]))
-    other = torch.cat([y for _, y in epoch_batches(split, 5, 2)])
+    other = torch.cat([y for _, y, _ in epoch_batches(split, 5, 2)])
     assert not torch.equal(other, torch.cat(labels))
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robustpolicy import PGD, Threat, UserError
+from robustpolicy import PGD, Threat, UserError, policy_loss
 from robustpolicy.models import LeNet5
 from robustpolicy.training import Monitor, get_recipe, train
 from robustpolicy.training.adversarial import (
@@ -19,7 +19,17 @@ from robustpolicy.training.adversarial import (
     objective,
     perturbed_weights,
 )
-from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Recipe, Sgd, Trades, TwoStage
+from robustpolicy.training.recipe import (
+    CrossEntropy,
+    MadryAT,
+    Mart,
+    NoAdversary,
+    Recipe,
+    Sgd,
+    Trades,
+    TwoStage,
+)
+from robustpolicy.training.state import State
 
 ADVERSARIES = [
     MadryAT(ramp=0, steps=3),
@@ -227,3 +237,61 @@ def test_bad_input(call, message):
 def test_recipes_are_there():
     assert isinstance(get_recipe("mnist-at").adversary, MadryAT)
     assert dataclasses.asdict(get_recipe("mnist-trades").adversary)["beta"] == 6.0
+
+
+def bn_model():
+    torch.manual_seed(2)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(2704, 10),
+    ).train()
+
+
+@pytest.mark.parametrize("clean_forwards", [1, 2])
+def test_one_clean_forward_changes_running_statistics_alone(digits, clean_forwards):
+    x, y = digits.train_images[:16].float() / 255, digits.train_labels[:16]
+    adversary = Trades(ramp=0, steps=2, clean_forwards=clean_forwards)
+    ours, reference = bn_model(), bn_model()
+    x_adv = craft_trades(ours, x, adversary, 0, generator())
+    loss, _ = objective(ours, nn.CrossEntropyLoss(), x, y, x_adv, adversary)
+    loss.backward()
+    # The reference: a clean pass for the loss, one of the examples, another clean one.
+    natural = F.cross_entropy(reference(x), y)
+    log_q = reference(x_adv).log_softmax(1)
+    robust = F.kl_div(log_q, reference(x).softmax(1), reduction="batchmean")
+    total = natural + adversary.beta * robust
+    total.backward()
+    torch.testing.assert_close(loss, total)
+    for one, other in zip(ours.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+    same = torch.allclose(ours[1].running_mean, reference[1].running_mean)
+    assert same == (clean_forwards == 2)
+    assert int(ours[1].num_batches_tracked) == 1 + clean_forwards
+
+
+def test_the_policy_loss_takes_over_from_cross_entropy_within_trades(tmp_path):
+    """Table 6, small: TRADES, its cross-entropy replaced by greedy Eq. 4 after an epoch."""
+    swapped = Recipe(
+        "digits",
+        loss=TwoStage(0.5, warmup="cross-entropy", switch_epoch=2),
+        optimizer=Sgd(0.1),
+        adversary=Trades(ramp=0, steps=2),
+        epochs=3,
+        batch_size=64,
+    )
+    plain = dataclasses.replace(swapped, loss=CrossEntropy())
+    ours = train(swapped, tmp_path / "ours", device="cpu").history()
+    theirs = train(plain, tmp_path / "theirs", device="cpu").history()
+    assert [record["stage"] for record in ours] == [1, 1, 2]
+    # Bit for bit the same until then, whatever the accuracy.
+    assert [r["loss"] for r in ours[:2]] == [r["loss"] for r in theirs[:2]]
+    assert ours[2]["loss"] != theirs[2]["loss"]
+    state = State(swapped, torch.device("cpu"))
+    state.loss.observe(0.0)
+    state.loss.observe(0.0)
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    expected = policy_loss(logits, labels, penalty=0.5, actions="greedy").mean()
+    torch.testing.assert_close(state.loss(logits, labels), expected)

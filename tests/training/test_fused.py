@@ -25,8 +25,17 @@ from robustpolicy.training.fused.convolution import RowConv2d, use_row_convoluti
 from robustpolicy.training.fused.members import KNOWN, check_members, check_model
 from robustpolicy.training.fused.objective import Objective, Terms, present_terms
 from robustpolicy.training.fused.pack import Pack
-from robustpolicy.training.recipe import GCE, CrossEntropy, MadryAT, Recipe, Sgd, TwoStage
-from robustpolicy.training.trainer import State
+from robustpolicy.training.recipe import (
+    GCE,
+    AdamW,
+    CrossEntropy,
+    MadryAT,
+    Recipe,
+    Sgd,
+    TwoStage,
+    Watch,
+)
+from robustpolicy.training.state import State
 
 #: A few hundred of the digits.
 BASE = Recipe("digits", "lenet5", epochs=2, batch_size=32, validation=0.6)
@@ -94,6 +103,30 @@ def test_a_member_is_the_run_it_would_be_alone(packed, tmp_path, number):
     assert environment == alone.environment()
 
 
+def test_the_best_weights_and_patience(tmp_path):
+    watch = Watch(watch_samples=20, watch_steps=2, keep="best", patience=1)
+    recipe = dataclasses.replace(BASE, epochs=6, watch=watch)
+    ours, plain = fuse([recipe, MEMBERS[5]], tmp_path)
+    alone = train(recipe, tmp_path / "alone", device="cpu")
+    assert 1 < len(records(ours)) < 6
+    for record, other in zip(records(ours), records(alone), strict=True):
+        assert record == pytest.approx(other, abs=3e-3)
+    assert ours.weights.name == "best.safetensors"
+    assert distance(ours, alone) < 1e-5
+    assert weights(ours) != ours.weights.read_bytes()  # the last are not the best
+    assert plain.done
+
+
+def test_in_bfloat16(tmp_path):
+    recipe = dataclasses.replace(BASE, loss=TwoStage(), epochs=1)
+    (ours,) = fuse([recipe], tmp_path, precision="bfloat16")
+    alone = train(recipe, tmp_path / "alone", device="cpu", precision="bfloat16")
+    full = train(recipe, tmp_path / "float32", device="cpu")
+    assert ours.environment()["precision"] == "bfloat16"
+    # As near to bfloat16 alone as that is to float32.
+    assert distance(ours, alone) <= 2 * distance(alone, full)
+
+
 def plain_loop(recipe, train_split, watched, epochs):
     """The usual loop in float64: torch.optim.SGD, the public losses, one network."""
     state = State(recipe, torch.device("cpu"))
@@ -109,7 +142,7 @@ def plain_loop(recipe, train_split, watched, epochs):
                 sum(epoch >= drop for drop in sgd.drops)
             )
         order = derive_seed(recipe.seed, "order", epoch)
-        for images, labels in epoch_batches(
+        for images, labels, _ in epoch_batches(
             train_split,
             recipe.batch_size,
             order,
@@ -374,6 +407,9 @@ def test_a_fused_run_is_evaluated_like_any_other(packed, digits):
         ({"protocol": "paper"}, r"differ in protocol \(standard and paper\)"),
         ({"loss": GCE()}, "loss is gce; fused training takes cross-entropy or two-stage"),
         ({"adversary": MadryAT()}, "adversary is madry; fused training takes none"),
+        ({"optimizer": AdamW()}, "optimizer is adamw; fused training takes sgd"),
+        ({"optimizer": Sgd(clip_norm=1.0)}, r"optimizer\.clip_norm is 1\.0; fused training has no"),
+        ({"average": 0.99}, "recipe field average is 0.99; fused training has no"),
     ],
 )
 def test_what_cannot_be_fused_is_named(tmp_path, fields, message):

@@ -31,7 +31,7 @@ def test_ids_tell_recipes_apart():
 
 def test_the_papers_schedule():
     recipe = get_recipe("mnist-policy")
-    rates = [recipe.optimizer.rate(epoch) for epoch in (0, 49, 50, 149, 150, 199)]
+    rates = [recipe.optimizer.rate(epoch, 200) for epoch in (0, 49, 50, 149, 150, 199)]
     assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
     assert get_recipe("mnist-ce").optimizer.drops == (50,)
     assert (recipe.loss.warmup_penalty, recipe.loss.penalty) == (0.75, 1.5)
@@ -82,7 +82,7 @@ REFUSED = [
     (lambda: Recipe.from_json({"loss": None}), "must be JSON objects"),
     (lambda: Recipe.from_json({"loss": {"name": ["a"]}}), "unknown loss"),
     (lambda: Recipe.from_json({"optimizer": 5}), "must be JSON objects"),
-    (lambda: Recipe.from_json({"optimizer": {"drops": 5}}), "give a list of epochs"),
+    (lambda: Recipe.from_json({"optimizer": {"drops": 5}}), "give whole epochs, such as"),
     (lambda: Recipe.from_json({"optimizer": {"drops": ["a"]}}), "whole epochs"),
     (lambda: load_recipe("nowhere.json"), "nowhere.json is not a readable"),
 ]

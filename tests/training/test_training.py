@@ -15,7 +15,7 @@ import torch
 from robustpolicy import UserError
 from robustpolicy.training import Monitor, Run, get_recipe, train
 from robustpolicy.training.recipe import Recipe, Sgd, TwoStage
-from robustpolicy.training.trainer import State
+from robustpolicy.training.state import State
 
 POLICY = dataclasses.replace(
     get_recipe("digits-policy"), epochs=6, optimizer=Sgd(momentum=0.9, learning_rate=0.02)

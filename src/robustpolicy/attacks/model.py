@@ -30,6 +30,7 @@ class AttackedModel:
         forwards: samples sent through the model.
         gradients: samples whose input gradient was computed.
         zero_gradients: how many of these were zero throughout, so that no step could be taken.
+        count_zeros: whether that is counted.
         classes: as many as the model distinguishes; known after :meth:`check`.
         on_progress: told the share of the present attack that is done, in [0, 1].
     """
@@ -39,6 +40,7 @@ class AttackedModel:
         self.forwards = 0
         self.gradients = 0
         self.zero_gradients = 0
+        self.count_zeros = True
         self.classes = 0
         self.on_progress: Callable[[float], None] | None = None
         self._part = 0.0, 1.0  # where the present part of an attack begins, and its share
@@ -175,8 +177,8 @@ class AttackedModel:
         values = loss(logits, y)
         with _model_errors("backward"):
             (gradient,) = torch.autograd.grad(values.sum(), x)
-        # Once a gradient is read, waiting for the device costs little beside the model.
-        self.zero_gradients += int((gradient.flatten(1).abs().amax(1) == 0).sum())
+        if self.count_zeros:  # waits for the device
+            self.zero_gradients += int((gradient.flatten(1).abs().amax(1) == 0).sum())
         return gradient, logits.detach(), values.detach()
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("train", "Train a recipe in a run folder, or resume it."),
     "evaluate": ("evaluate", "Measure robust accuracy of a run, a model of yours, or weights."),
     "audit": ("audit", "Judge whether a model's robustness is real."),
+    "compare": ("compare", "Compare finished runs: recipes, curves, robust samples in pairs."),
     "verify": ("verify", "Check the stored adversarial examples of an evaluation anew."),
     "reproduce": ("reproduce", "Run a table of experiments, the paper's numbers beside ours."),
     "data": ("data", "List, fetch or check data sets."),

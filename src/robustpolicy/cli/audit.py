@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from robustpolicy.cli.parse import parse
+from robustpolicy.cli.parse import check_output, parse
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     from robustpolicy.training.files import write_json
 
-    for flag, path in (("--json", options.json), ("--html", options.html)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UserError(f"{flag} {path}: give the name of a file in a folder that exists")
+    check_output("--json", options.json)
+    check_output("--html", options.html)
     if options.claim is not None and not 0 <= options.claim <= 1:
         raise UserError(f"--claim is {options.claim:g}; give a fraction in [0, 1], not percent")
     set_threads(options.threads)

@@ -135,6 +135,7 @@ def run(arguments: Sequence[str]) -> None:
 def _attacks(options: Options, run: Any) -> tuple[Any, ...]:
     """Attacks with the configuration that the options give, on the model of a run or None."""
     from robustpolicy.attacks import ATTACKS, FGSM, PGD, AutoAttack, OfficialAutoAttack
+    from robustpolicy.cli.attacks import choose_attacks
     from robustpolicy.errors import UserError
 
     loss: Any = options.loss
@@ -164,11 +165,7 @@ def _attacks(options: Options, run: Any) -> tuple[Any, ...]:
     }
     if "transfer" in options.attacks:
         known["transfer"] = _transfer(options)
-    unknown = [name for name in options.attacks if name not in known]
-    if unknown or not options.attacks:
-        given = unknown[0] if unknown else "nothing"
-        raise UserError(f"--attacks has {given!r}; choose some of {', '.join(known)}")
-    return tuple(known[name] for name in dict.fromkeys(options.attacks))
+    return choose_attacks(options.attacks, known)
 
 
 def _transfer(options: Options) -> Any:

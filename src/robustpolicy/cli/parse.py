@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -48,6 +49,12 @@ def parse(
         raise UserError(
             f"{_first_line(errors.getvalue())} (see robustpolicy {command} --help)"
         ) from None
+
+
+def check_output(flag: str, path: Path | None) -> None:
+    """Raise UserError if a file of this name cannot be written: before hours of work, not after."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise UserError(f"{flag} {path}: give the name of a file in a folder that exists")
 
 
 def _first_line(box: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,11 @@ class Options:
     """Run folder; runs/RECIPE-ID if not given. The same command resumes."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of forward and backward passes; weights and attacks stay in float32. auto: bfloat16 with
+    CUDA."""
+    capture: Literal["auto", "yes", "no"] = "auto"
+    """Replay steps as a CUDA graph. auto: with CUDA."""
     data_dir: tuple[Path, ...] = ()
     """Folders to look for the data in first."""
     threads: int | None = None
@@ -95,14 +101,19 @@ def _train(name: str, options: Options) -> None:
 
     set_threads(options.threads)
     output = options.output or Path("runs") / f"{name}-{options.recipe.id}"
-    with TrainingMonitor(quiet=options.quiet) as monitor:
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun, it speaks for all
+    with TrainingMonitor(quiet=options.quiet or not first) as monitor:
         done = train(
             options.recipe,
             output,
             data_dirs=options.data_dir,
             device=options.device,
+            precision=options.precision,
+            capture={"auto": None, "yes": True, "no": False}[options.capture],
             monitor=monitor,
         )
+    if not first:
+        return
     history = done.history()
     last = history[-1]
     split = "test" if options.recipe.protocol == "paper" else "validation"

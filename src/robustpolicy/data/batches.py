@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustpolicy.data.datasets import Dataset
+from robustpolicy.draws import Shard, Source, integers, uniform
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 
@@ -42,6 +43,19 @@ class Split:
         return to_float(self.images)
 
 
+@dataclass(frozen=True)
+class Joining:
+    """The last samples of a split, which are a fixed share of each batch.
+
+    Attributes:
+        samples: how many they are.
+        share: the part of each batch that is drawn from them.
+    """
+
+    samples: int
+    share: float
+
+
 def splits(dataset: Dataset, protocol: str, validation: float) -> tuple[Split, Split]:
     """The split to train on and the split that the stage switch watches.
 
@@ -72,8 +86,10 @@ def epoch_batches(
     *,
     start: int = 0,
     augmentation: str = "none",
-    generator: torch.Generator | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:
+    generator: Source = None,
+    rows: Callable[[int], slice] = slice,
+    joining: Joining | None = None,
+) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Batches of one epoch in an order that depends on ``order_seed`` only.
 
     Args:
@@ -83,25 +99,60 @@ def epoch_batches(
         start: first batch to give, to go on within an epoch.
         augmentation: ``"none"`` or ``"crop-flip"``.
         generator: source of the augmentation, on the split's device.
+        rows: which rows of a batch of this length are given; all by default.
+        joining: the last samples of the split that join the others' batches.
 
     Yields:
-        Images, float32 in [0, 1], shape (B, C, H, W), and labels, int64, shape (B,).
+        Images, float32 in [0, 1], shape (B, C, H, W), labels, int64, shape (B,), and the length of
+        the batch with all its rows.
     """
-    order = epoch_order(len(split), order_seed).to(split.labels.device)
-    for first in range(start * batch_size, len(split), batch_size):
-        chosen = order[first : first + batch_size]
+    order = epoch_order(len(split), batch_size, order_seed, joining)
+    # One transfer, not one a batch.
+    lengths = [len(part) for part in order]
+    on_device = torch.split(torch.cat(order).to(split.labels.device), lengths)
+    for whole in on_device[start:]:
+        wanted = rows(len(whole))
+        if isinstance(generator, Shard):
+            generator.first, generator.total = wanted.start or 0, len(whole)
+        chosen = whole[wanted]
         images = split.images[chosen]
         if augmentation == "crop-flip":
             images = crop_flip(images, generator)
-        yield to_float(images), split.labels[chosen]
+        yield to_float(images), split.labels[chosen], len(whole)
 
 
-def epoch_order(samples: int, seed: int) -> Tensor:
-    """The order of the samples in an epoch, int64, shape (N,), on the CPU."""
-    return torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+def epoch_order(
+    samples: int, batch_size: int, seed: int, joining: Joining | None = None
+) -> tuple[Tensor, ...]:
+    """Indices of each batch of an epoch: one random pass over the samples.
+
+    With ``joining``, one pass over all but the last samples; those join, over and over.
+
+    Raises:
+        UserError: a share of the batch that is none of it or all.
+    """
+    joining = joining or Joining(0, 0.0)
+    first = samples - joining.samples
+    order = torch.randperm(first, generator=torch.Generator().manual_seed(seed))
+    if not joining.samples:
+        return torch.split(order, batch_size)
+    count = round(joining.share * batch_size)
+    if not 0 < count < batch_size:
+        raise UserError(
+            f"a share of {joining.share:g} of a batch of {batch_size} is {count}; give a larger "
+            "batch, or another share"
+        )
+    batches = torch.split(order, batch_size - count)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "joining"))
+    passes = range(-(-len(batches) * count // joining.samples))
+    others = torch.cat([torch.randperm(joining.samples, generator=generator) for _ in passes])
+    return tuple(
+        torch.cat([batch, first + others[number * count : (number + 1) * count]])
+        for number, batch in enumerate(batches)
+    )
 
 
-def crop_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
+def crop_flip(images: Tensor, generator: Source) -> Tensor:
     """Random crops after zero padding, and random horizontal flips, each image its own.
 
     Args:
@@ -111,24 +162,22 @@ def crop_flip(images: Tensor, generator: torch.Generator | None) -> Tensor:
     return apply_crops(images, *draw_crops(len(images), generator, images.device))
 
 
-def draw_crops(
-    n: int, generator: torch.Generator | None, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Random corners, int64, shape (2, B), and flips, bool, shape (B,), for :func:`apply_crops`."""
-    corners = torch.randint(2 * PADDING + 1, (2, n), generator=generator, device=device)
-    return corners, torch.rand(n, generator=generator, device=device) < 0.5
+def draw_crops(n: int, generator: Source, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random corners, int64, shape (B, 2), and flips, bool, shape (B,), for :func:`apply_crops`."""
+    corners = integers(2 * PADDING + 1, (n, 2), generator, device)
+    return corners, uniform((n,), generator, device) < 0.5
 
 
 def apply_crops(images: Tensor, corners: Tensor, flip: Tensor) -> Tensor:
-    """Crops of zero-padded images, each with its own corner, some flipped.
+    """Crops of zero-padded images, each at its own corner, some flipped.
 
     Args:
         images: uint8, shape (B, C, H, W).
-        corners: row and column of each crop in the padded image, shape (2, B).
+        corners: row and column of each crop in the padded image, shape (B, 2).
         flip: which to flip horizontally, bool, shape (B,).
     """
     n, _, height, width = images.shape
-    top, left = corners
+    top, left = corners.unbind(1)
     padded = F.pad(images, (PADDING,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 9, 9, H, W), a view
     crops = windows[torch.arange(n, device=images.device), :, top, left]

@@ -15,7 +15,7 @@ from torch import nn
 from robustpolicy.data import get_source
 from robustpolicy.errors import UserError
 from robustpolicy.models import build_model
-from robustpolicy.training.run import Run, load_weights
+from robustpolicy.training.run import Run, build_recipe_model, load_weights
 
 #: The data set that a model of this package is made for.
 DATASET_OF_MODEL = {
@@ -60,6 +60,8 @@ def load_target(target: str, model: str | None = None, dataset: str | None = Non
             )
         return Target(run.load_model(), run.recipe.dataset, run)
     if path.is_file():
+        if model is None and path.name in ("weights.safetensors", "best.safetensors"):
+            return _of_run(path, dataset)
         if model is None:
             raise UserError(f"{target} is a file of weights; name its model with --model")
         built = build_model(model, len(get_source(dataset).classes) if dataset else 10)
@@ -72,6 +74,14 @@ def load_target(target: str, model: str | None = None, dataset: str | None = Non
     raise UserError(
         f"{target} is not a run folder, a file of weights or module:callable; give one of these"
     )
+
+
+def _of_run(path: Path, dataset: str | None) -> Target:
+    """One of the two kinds of weights that a run keeps; the run knows their model."""
+    run = Run.open(path.parent)
+    model = build_recipe_model(run.recipe)
+    load_weights(model, path)
+    return Target(model.eval(), dataset or run.recipe.dataset, run)
 
 
 def _load_file(model: nn.Module, path: Path) -> None:

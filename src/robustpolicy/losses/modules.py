@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustpolicy.draws import Source
 from robustpolicy.errors import UserError
 from robustpolicy.losses.policy import ACTIONS, REDUCTIONS, alternative_loss, policy_loss
 from robustpolicy.losses.validation import Amount, check_amounts
@@ -40,7 +41,7 @@ class RewardLoss(nn.Module):
         actions: str = "greedy",
         reward_fn: RewardFunction | None = None,
         reduction: str = "mean",
-        generator: torch.Generator | None = None,
+        generator: Source = None,
         validate: bool = False,
     ) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustpolicy.draws import Source, uniform
 from robustpolicy.errors import UserError
 from robustpolicy.losses.validation import Amount, check_amounts, check_shapes, check_values
 
@@ -33,7 +34,7 @@ def policy_loss(
     penalty: Amount = 1.0,
     actions: str = "greedy",
     rewards: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
     reduction: str = "none",
     validate: bool = False,
 ) -> Tensor:
@@ -90,7 +91,7 @@ def alternative_loss(
     penalty: Amount = 1.0,
     actions: str = "sampled",
     rewards: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: Source = None,
     reduction: str = "none",
     validate: bool = False,
 ) -> Tensor:
@@ -127,7 +128,7 @@ def alternative_loss(
     return _soft_cross_entropy(logits, targets, reduction)
 
 
-def sample_actions(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def sample_actions(logits: Tensor, generator: Source = None) -> Tensor:
     """Draw one action a sample from softmax(logits) by the inverse CDF.
 
     Args:
@@ -138,8 +139,7 @@ def sample_actions(logits: Tensor, generator: torch.Generator | None = None) -> 
         Class indices, int64, shape (B,). A class of probability 0 is never drawn.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)  # a bfloat16 sum loses classes
-    u = torch.rand(len(logits), 1, generator=generator, device=logits.device, dtype=dtype)
-    return invert_cdf(logits, u)
+    return invert_cdf(logits, uniform((len(logits), 1), generator, logits.device, dtype))
 
 
 def invert_cdf(logits: Tensor, u: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tens
     return total * (-1 / max(len(logits), 1) if reduction == "mean" else -1)
 
 
-def _take(logits: Tensor, actions: str, generator: torch.Generator | None) -> Tensor:
+def _take(logits: Tensor, actions: str, generator: Source) -> Tensor:
     return _argmax(logits.detach()) if actions == "greedy" else sample_actions(logits, generator)
 
 

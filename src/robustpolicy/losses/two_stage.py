@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robustpolicy.draws import Source
 from robustpolicy.errors import UserError
 from robustpolicy.losses.modules import (
     AlternativeLoss,
@@ -31,6 +32,8 @@ class TwoStageLoss(nn.Module):
         warmup_penalty: lambda_1, the penalty of Eq. 12; likewise.
         reward: reward of a correct action in both stages.
         threshold: accuracy in [0, 1) above which stage 2 begins (the paper: 0.8).
+        switch_epoch: begin stage 2 after this many calls of :meth:`observe` instead, whatever the
+            accuracy (Table 6: 75); 0 leaves it to the threshold.
         warmup: ``"alternative"`` (Eq. 12), ``"cross-entropy"`` or ``"none"`` (the ablations of
             Table 4: with ``"none"`` stage 2 begins at once).
         actions: actions of stage 2; ``"greedy"`` in the paper.
@@ -56,12 +59,13 @@ class TwoStageLoss(nn.Module):
         reward: float | Sequence[float] | Tensor = 1.0,
         *,
         threshold: float = 0.8,
+        switch_epoch: int = 0,
         warmup: str = "alternative",
         actions: str = "greedy",
         warmup_actions: str = "sampled",
         reward_fn: RewardFunction | None = None,
         reduction: str = "mean",
-        generator: torch.Generator | None = None,
+        generator: Source = None,
         validate: bool = False,
     ) -> None:
         super().__init__()
@@ -69,7 +73,11 @@ class TwoStageLoss(nn.Module):
             raise UserError(f"warmup is {warmup!r}; choose one of {', '.join(WARMUPS)}")
         if not 0 <= threshold < 1:
             raise UserError(f"threshold is {threshold:g}; give an accuracy in [0, 1), such as 0.8")
+        if switch_epoch < 0:
+            raise UserError(f"switch_epoch is {switch_epoch}; give at least 0")
         self.threshold = threshold
+        self.switch_epoch = switch_epoch
+        self.epochs = 0
         self.reduction = reduction
         self.stage = 2 if warmup == "none" else 1
         self.policy = PolicyLoss(
@@ -108,7 +116,7 @@ class TwoStageLoss(nn.Module):
         return (self.policy if self.stage == 2 else self.warmup)(logits, labels, inputs)
 
     def observe(self, accuracy: float) -> bool:
-        """Take note of an accuracy in [0, 1], at the end of an epoch.
+        """Take note of an accuracy in [0, 1], once at the end of each epoch.
 
         Returns:
             True where this accuracy begins stage 2, False in every other case.
@@ -118,21 +126,23 @@ class TwoStageLoss(nn.Module):
         """
         if not 0 <= accuracy <= 1:
             raise UserError(f"accuracy is {accuracy:g}; give a fraction in [0, 1], not percent")
-        if self.stage == 2 or accuracy <= self.threshold:
+        self.epochs += 1
+        due = self.epochs >= self.switch_epoch if self.switch_epoch else accuracy > self.threshold
+        if self.stage == 2 or not due:
             return False
         self.stage = 2
         return True
 
     def get_extra_state(self) -> Tensor:
-        """The stage, as a tensor so that ``torch.load(weights_only=True)`` takes it."""
-        return torch.tensor(self.stage)
+        """Stage and epochs, as a tensor so that ``torch.load(weights_only=True)`` takes it."""
+        return torch.tensor([self.stage, self.epochs])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the stage from a ``state_dict``."""
-        stage = int(state)
+        """Restore stage and epochs from a ``state_dict``."""
+        stage, epochs = (*state.reshape(-1).tolist(), 0)[:2]
         if stage not in (1, 2):
             raise UserError(f"the saved stage is {stage}; a two-stage loss has stages 1 and 2")
-        self.stage = stage
+        self.stage, self.epochs = stage, epochs
 
     def extra_repr(self) -> str:
         """Settings shown by ``print(module)``."""

@@ -17,6 +17,8 @@ from torch import Tensor
 
 #: Colour-blind safe (Okabe & Ito) and distinct in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+#: Lines beyond the last colour.
+STYLES = ("-", "--", "-.")
 
 
 def demo_figure(
@@ -36,10 +38,7 @@ def demo_figure(
     rows = 2 * len(examples)
     figure = plt.figure(figsize=(1.15 * count, 3.4 + 1.25 * rows), layout="constrained")
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(3.4, 1.25 * rows)))
-    loss_axes, accuracy_axes = top.subplots(1, 2)
-    _curves(loss_axes, histories, "loss", "training loss", 1)
-    _curves(accuracy_axes, histories, "watched_accuracy", "accuracy on held-out samples, %", 100)
-    accuracy_axes.legend(frameon=False, fontsize=8)
+    _both_curves(top.subplots(1, 2), histories)
     axes = bottom.subplots(rows, count)
     for block, (label, (clean, adversarial, labels, predictions)) in enumerate(examples.items()):
         for column in range(count):
@@ -58,18 +57,39 @@ def demo_figure(
     return figure
 
 
+def curves_figure(histories: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Training loss and watched accuracy over epochs.
+
+    Args:
+        histories: label of a training -> its records, one an epoch.
+    """
+    figure = plt.figure(figsize=(10, 4), layout="constrained")
+    _both_curves(figure.subplots(1, 2), histories)
+    return figure
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Save and close a figure."""
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
+def _both_curves(axes: Any, histories: dict[str, list[dict[str, Any]]]) -> None:
+    _curves(axes[0], histories, "loss", "training loss", 1)
+    _curves(axes[1], histories, "watched_accuracy", "accuracy on held-out samples, %", 100)
+    axes[1].legend(frameon=False, fontsize=8)
+
+
 def _curves(
     axes: Axes, histories: dict[str, list[dict[str, Any]]], key: str, title: str, scale: float
 ) -> None:
-    for colour, (label, history) in zip(COLOURS, histories.items(), strict=False):
+    for number, (label, history) in enumerate(histories.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        style = STYLES[number // len(COLOURS) % len(STYLES)]
         epochs = [record["epoch"] for record in history]
-        axes.plot(epochs, [scale * record[key] for record in history], color=colour, label=label)
+        values = [scale * record[key] for record in history]
+        marker = "o" if len(epochs) == 1 else None  # a line of one point is nothing
+        axes.plot(epochs, values, style, color=colour, label=label, marker=marker)
         switch = next((r["epoch"] for r in history if r.get("stage") == 2), None)
         if switch is not None:
             axes.axvline(switch - 0.5, color=colour, linestyle=":", linewidth=1)

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -122,17 +122,16 @@ class _Remaining:
             )
 
 
-class EvaluationProgress:
-    """A bar an attack; without a terminal, a line every half minute and one at its end."""
+class _Attacking:
+    """What evaluations and audits draw: bars, or now and then a line."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, unit: str, *, quiet: bool = False) -> None:
         self._live = sys.stderr.isatty() and not quiet
         self._quiet = quiet
-        self._bar = _bars("samples")
-        self._tasks: dict[str, Any] = {}
+        self._bar = _bars(unit)
         self._remaining = _Remaining()
 
-    def __enter__(self) -> EvaluationProgress:
+    def __enter__(self) -> Self:
         """Begin drawing."""
         if self._live:
             self._bar.start()
@@ -147,6 +146,14 @@ class EvaluationProgress:
         """Stop drawing."""
         if self._live:
             self._bar.stop()
+
+
+class EvaluationProgress(_Attacking):
+    """A bar an attack; without a terminal, a line every half minute and one at its end."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__("samples", quiet=quiet)
+        self._tasks: dict[str, Any] = {}
 
     def __call__(self, attack: str, done: float, total: int) -> None:
         """Show the progress of an attack; samples of a running batch count in part."""
@@ -160,45 +167,27 @@ class EvaluationProgress:
             self._remaining(attack, done, total)
 
 
-class AuditProgress:
+class AuditProgress(_Attacking):
     """A bar over the checks, with the attack that runs; without a terminal, a line a check, and
     one every half minute within it.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._live = sys.stderr.isatty() and not quiet
-        self._quiet = quiet
-        self._bar = _bars("checks")
+        super().__init__("checks", quiet=quiet)
         self._task: Any = None
-        self._remaining = _Remaining()
-
-    def __enter__(self) -> AuditProgress:
-        """Begin drawing."""
-        if self._live:
-            self._task = self._bar.add_task("audit", total=None, text="")
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop drawing."""
-        if self._live:
-            self._bar.stop()
 
     def on_check(self, title: str, number: int, of: int) -> None:
         """Show the check that begins."""
         if self._live:
+            if self._task is None:
+                self._task = self._bar.add_task(title, text="")
             self._bar.update(self._task, description=title, completed=number, total=of)
         elif not self._quiet:
             print(f"check {number + 1} of {of}: {title}", file=sys.stderr, flush=True)
 
     def __call__(self, attack: str, done: float, total: int) -> None:
         """Show how far an attack is."""
-        if self._live:
+        if self._live and self._task is not None:
             self._bar.update(self._task, text=f"{attack}: {int(done)} of {total} samples")
         elif not self._quiet:
             self._remaining(attack, done, total)

@@ -33,13 +33,20 @@ class Table:
         from rich.console import Console
         from rich.table import Table as RichTable
 
-        table = RichTable(title=self.title, box=box.SIMPLE_HEAD, title_justify="left")
+        table = RichTable(
+            title=self.title,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            collapse_padding=True,
+            pad_edge=False,
+        )
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number in self.words else "right")
         for row in self.rows:
             table.add_row(*row)
-        # A pipe has no width: a file or a log takes the whole line.
-        console = Console() if sys.stdout.isatty() else Console(width=160)
+        # A pipe has no width: a file or a log takes the whole line. Names may hold brackets.
+        width = None if sys.stdout.isatty() else 160
+        console = Console(width=width, markup=False, emoji=False)
         console.print(table)
         for note in self.notes:
             console.print(note, soft_wrap=True, highlight=False)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks import AttackedModel, Threat
 from robustpolicy.attacks.losses import cross_entropy
+from robustpolicy.draws import Source, normal, uniform
+from robustpolicy.training.distributed import Group
 from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Trades
 
 Adversary = NoAdversary | MadryAT | Trades | Mart
@@ -25,7 +27,11 @@ def backward(
     labels: Tensor,
     adversary: Adversary,
     epoch: int,
-    generator: torch.Generator,
+    generator: Source,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    share: float = 1.0,
+    group: Group | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Add the gradients of a batch's objective to the parameters; returns what `objective` does.
 
@@ -40,25 +46,28 @@ def backward(
         adversary: what the training adds to the loss.
         epoch: epochs that are complete: epsilon rises over the first ones.
         generator: source of the random starts, on the device of the images.
+        forward: computes the objective's logits in place of the model, in another precision.
+        share: the part of the whole batch that this is; gradients are scaled by it.
+        group: the processes that hold the other parts.
     """
     adversarial = craft(model, images, labels, adversary, epoch, generator)
 
     def compute() -> tuple[Tensor, Tensor]:
-        return objective(model, loss_fn, images, labels, adversarial, adversary)
+        return objective(forward or model, loss_fn, images, labels, adversarial, adversary)
 
     gamma = 0.0 if isinstance(adversary, NoAdversary) else adversary.weight_perturbation
     if gamma == 0:
         loss, logits = compute()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (share * loss if share != 1 else loss).backward()  # type: ignore[no-untyped-call]
         return loss, logits
-    with perturbed_weights(model, lambda: compute()[0], gamma):
+    with perturbed_weights(model, lambda: share * compute()[0], gamma, group):
         loss, logits = compute()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (share * loss).backward()  # type: ignore[no-untyped-call]
     return loss, logits
 
 
 def objective(
-    model: nn.Module,
+    model: Callable[[Tensor], Tensor],
     loss_fn: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -68,7 +77,7 @@ def objective(
     """Loss of a batch, a scalar, and the logits on which accuracy is counted, shape (B, C).
 
     Args:
-        model: in train mode.
+        model: gives logits; in train mode.
         loss_fn: the training loss; with TRADES, of the clean images; MART has its own.
         images: in [0, 1], shape (B, ...).
         labels: shape (B,).
@@ -82,11 +91,14 @@ def objective(
         logits = model(adversarial)
         return loss_fn(logits, labels), logits
     clean, fooled = model(images), model(adversarial)
+    compared = clean
+    if isinstance(adversary, Trades) and adversary.clean_forwards == 2:
+        compared = model(images)
     if isinstance(adversary, Mart):
         return mart_loss(clean, fooled, labels, adversary.beta), clean
     assert isinstance(adversary, Trades)
     divergence = F.kl_div(
-        fooled.log_softmax(1), clean.softmax(1), reduction="batchmean"
+        fooled.log_softmax(1), compared.softmax(1), reduction="batchmean"
     )  # KL(p(x) || p(x')), with a gradient through both
     return loss_fn(clean, labels) + adversary.beta * divergence, clean
 
@@ -113,7 +125,9 @@ def mart_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float) -
 
 
 @contextmanager
-def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Iterator[None]:
+def perturbed_weights(
+    model: nn.Module, loss: Callable[[], Tensor], gamma: float, group: Group | None = None
+) -> Iterator[None]:
     """Within it, each weight tensor w is moved by gamma |w| along the gradient of the loss.
 
     Adversarial weight perturbation (Wu et al. 2020, Eq. 7-8), one step; biases and the parameters
@@ -124,10 +138,13 @@ def perturbed_weights(model: nn.Module, loss: Callable[[], Tensor], gamma: float
         model: in train mode.
         loss: what the step raises, computed with the model.
         gamma: length of the step, relative to each tensor's norm.
+        group: processes whose gradients are added up.
     """
     weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     statistics = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = torch.autograd.grad(loss(), weights)
+    if group is not None:
+        group.add(gradients)
     with torch.no_grad():
         for buffer, before in statistics:
             buffer.copy_(before)
@@ -148,7 +165,7 @@ def craft(
     labels: Tensor,
     adversary: Adversary,
     epoch: int,
-    generator: torch.Generator,
+    generator: Source,
 ) -> Tensor | None:
     """Adversarial examples of a batch, as the adversary makes them; None without one."""
     if isinstance(adversary, NoAdversary):
@@ -166,11 +183,11 @@ def craft_madry(
     labels: Tensor,
     adversary: MadryAT,
     epoch: int,
-    generator: torch.Generator,
+    generator: Source,
 ) -> Tensor:
     """The last iterate of PGD on cross-entropy, from a uniform start in the ball."""
     threat = Threat(adversary.radius(epoch))
-    noise = torch.empty_like(images).uniform_(-1, 1, generator=generator)
+    noise = uniform(tuple(images.shape), generator, images.device, images.dtype, -1, 1)
     start = threat.project(images + threat.epsilon * noise, images)
     return _ascend(model, images, start, labels, threat, adversary, cross_entropy)
 
@@ -181,11 +198,11 @@ def craft_mart(
     labels: Tensor,
     adversary: Mart,
     epoch: int,
-    generator: torch.Generator,
+    generator: Source,
 ) -> Tensor:
     """The last iterate of PGD on cross-entropy, from a small normal step away from x."""
     threat = Threat(adversary.radius(epoch))
-    start = images + 0.001 * torch.empty_like(images).normal_(generator=generator)
+    start = images + 0.001 * normal(tuple(images.shape), generator, images.device)
     return _ascend(model, images, start, labels, threat, adversary, cross_entropy)
 
 
@@ -194,13 +211,13 @@ def craft_trades(
     images: Tensor,
     adversary: Trades,
     epoch: int,
-    generator: torch.Generator,
+    generator: Source,
 ) -> Tensor:
     """The last iterate of PGD on KL(p(x) || p(x')), from a small normal step away from x."""
     threat = Threat(adversary.radius(epoch))
     with AttackedModel(model) as attacked:
         clean = attacked.logits(images).softmax(1)
-    noise = torch.empty_like(images).normal_(generator=generator)
+    noise = normal(tuple(images.shape), generator, images.device)
 
     def loss(logits: Tensor, y: Tensor) -> Tensor:
         return F.kl_div(logits.log_softmax(1), clean, reduction="none").sum(1)
@@ -220,6 +237,7 @@ def _ascend(
 ) -> Tensor:
     step = adversary.step_size * threat.epsilon / adversary.epsilon
     with AttackedModel(model) as attacked:
+        attacked.count_zeros = False
         for _ in range(adversary.steps):
             gradient, _, _ = attacked.gradient(current, labels, loss)  # type: ignore[arg-type]
             current = threat.project(current + step * gradient.sign(), images)

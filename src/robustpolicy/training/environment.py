@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,45 @@ from robustpolicy.version import __version__
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 #: What must be equal for a resumed run to be bit-identical to an undisturbed one.
-DECISIVE = ("machine", "cpu", "device", "torch", "robustpolicy", "threads")
+DECISIVE = (
+    "machine", "cpu", "device", "torch", "robustpolicy", "threads", "precision", "captured",
+    "processes",
+)  # fmt: skip
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a training runs; what it trains is the recipe's.
+
+    Attributes:
+        device: where.
+        precision: ``"float32"`` or ``"bfloat16"``.
+        capture: whether steps are replayed as a CUDA graph.
+    """
+
+    device: torch.device
+    precision: str
+    capture: bool
+
+    @classmethod
+    def choose(cls, device: str, precision: str = "auto", capture: bool | None = None) -> Execution:
+        """The fastest that this machine has, where nothing is asked for.
+
+        Raises:
+            UserError: an unknown name, or what this machine lacks.
+        """
+        where = resolve_device(device)
+        cuda = where.type == "cuda"
+        if precision not in PRECISIONS:
+            raise UserError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        if precision == "auto":
+            precision = "bfloat16" if cuda and torch.cuda.is_bf16_supported() else "float32"
+        if precision == "bfloat16" and where.type == "mps":
+            raise UserError("bfloat16 training is for cpu and cuda; use --precision float32")
+        if capture and not cuda:
+            raise UserError(f"a step is captured with cuda alone, not {where.type}; leave it out")
+        return cls(where, precision, cuda if capture is None else capture)
 
 
 def set_threads(threads: int | None) -> None:
@@ -76,7 +115,9 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if not before:
         return ["where it began is not known"]
     return [
-        f"{key} {before.get(key)} -> {now[key]}" for key in DECISIVE if before.get(key) != now[key]
+        f"{key} {before[key]} -> {now[key]}"
+        for key in DECISIVE
+        if key in before and before[key] != now.get(key)
     ]
 
 

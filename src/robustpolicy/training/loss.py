@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustpolicy.draws import Source
 from robustpolicy.losses import (
     GCELoss,
     PCLoss,
@@ -21,7 +21,7 @@ from robustpolicy.training.recipe import GCE, PC, CrossEntropy, TwoStage
 AnyLoss = CrossEntropy | TwoStage | PC | GCE
 
 
-def build_loss(loss: AnyLoss, generator: torch.Generator | None = None) -> nn.Module:
+def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
     """The module ``(logits, labels) -> scalar`` of a recipe's loss.
 
     One with a ``stage`` also has ``observe(accuracy)``, called at the end of each epoch.
@@ -37,6 +37,7 @@ def build_loss(loss: AnyLoss, generator: torch.Generator | None = None) -> nn.Mo
         loss.warmup_penalty,
         loss.reward,
         threshold=loss.threshold,
+        switch_epoch=loss.switch_epoch,
         warmup=loss.warmup,
         actions=loss.actions,
         warmup_actions=loss.warmup_actions,

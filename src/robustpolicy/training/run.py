@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from robustpolicy.data import get_source
 from robustpolicy.errors import UserError
 from robustpolicy.models import Normalize, build_model
+from robustpolicy.training.differences import differences
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
 from robustpolicy.training.recipe import Recipe, load_recipe
 
 
 class Run:
     """A run folder: ``recipe.json``, ``environment.json``, ``history.jsonl``, ``checkpoint.pt``,
-    and once it is done ``weights.safetensors`` and ``DONE``.
+    ``best.safetensors`` (of the best epoch so far), and once it is done ``weights.safetensors`` (of
+    the last epoch) and ``DONE``.
 
     The checkpoint alone decides what a resumed run does; the other files are made from it.
 
@@ -95,7 +97,22 @@ class Run:
     def done(self) -> bool:
         """Whether training has ended and what it made is there."""
         made = ("DONE", "weights.safetensors", "history.jsonl", "environment.json")
-        return all((self.path / name).exists() for name in made)
+        return self.weights.exists() and all((self.path / name).exists() for name in made)
+
+    @property
+    def weights(self) -> Path:
+        """The weights that the run stands for: the last or the best, as its recipe says."""
+        best = self.recipe.watch.keep == "best"
+        return self.path / ("best.safetensors" if best else "weights.safetensors")
+
+    def check_done(self) -> None:
+        """Raise UserError if the run is not finished."""
+        if not self.done:
+            epochs = len(self.history())
+            raise UserError(
+                f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on "
+                f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
+            )
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The state to go on from, or None before the first checkpoint.
@@ -126,26 +143,25 @@ class Run:
         write_text(self.path / "history.jsonl", "".join(lines))
 
     def finish(self, model: nn.Module) -> None:
-        """Write the weights and mark the run as done."""
-        weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-        data = save(weights)
-        write_atomically(self.path / "weights.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
+        """Write the last weights and mark the run as done."""
+        self.save_weights("weights", model)
         write_text(self.path / "DONE", "")
 
+    def save_weights(self, name: str, model: nn.Module) -> None:
+        """Write a model's weights as ``name.safetensors``."""
+        weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+        data = save(weights)
+        write_atomically(self.path / f"{name}.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
+
     def load_model(self) -> nn.Module:
-        """The trained model, on the CPU, in eval mode.
+        """The trained model with the weights that the run stands for, on the CPU, in eval mode.
 
         Raises:
             UserError: the run is not finished, or its weights do not fit.
         """
-        if not self.done:
-            epochs = len(self.history())
-            raise UserError(
-                f"{self.path} is not finished ({epochs} of {self.recipe.epochs} epochs); go on "
-                f"with `robustpolicy train --from {self.path}/recipe.json --output {self.path}`"
-            )
+        self.check_done()
         model = build_recipe_model(self.recipe)
-        load_weights(model, self.path / "weights.safetensors")
+        load_weights(model, self.weights)
         return model.eval()
 
     def history(self) -> list[dict[str, Any]]:
@@ -217,16 +233,5 @@ def _strangers(path: Path) -> list[str]:
 
 def _difference(there: Recipe, given: Recipe) -> str:
     """The first few fields in which two recipes differ."""
-    a, b = _flat(there.to_json()), _flat(given.to_json())
-    parts = [f"{k} {a.get(k)} there, {b.get(k)} given" for k in {**a, **b} if a.get(k) != b.get(k)]
-    return ", ".join(parts[:3])
-
-
-def _flat(data: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
-        else:
-            flat[key] = value
-    return flat
+    found = differences([there.to_json(), given.to_json()])
+    return ", ".join(f"{key} {a} there, {b} given" for key, (a, b) in list(found.items())[:3])

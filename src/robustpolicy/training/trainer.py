@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from robustpolicy.data import Dataset, Split, epoch_batches, load_dataset, splits, to_float
+from robustpolicy.data import Dataset, Joining, Split, epoch_batches, load_dataset, splits, to_float
+from robustpolicy.data.batches import epoch_order
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
-from robustpolicy.training.adversarial import backward
-from robustpolicy.training.environment import changes, describe_environment, resolve_device
+from robustpolicy.training.distributed import Group, join, local_device
+from robustpolicy.training.environment import Execution, changes, describe_environment
 from robustpolicy.training.files import write_json
-from robustpolicy.training.loss import build_loss
 from robustpolicy.training.monitor import Monitor
 from robustpolicy.training.recipe import Recipe
 from robustpolicy.training.recipes import get_recipe
 from robustpolicy.training.run import Run, build_recipe_model
 from robustpolicy.training.signals import Interrupted, StopRequests
+from robustpolicy.training.state import State
+from robustpolicy.training.step import CapturedStep, train_step
+from robustpolicy.training.unlabelled import with_unlabelled
+from robustpolicy.training.watching import accuracy_of, is_best, is_over, robust_accuracy_of
+
+#: Takes a step on a batch: images, labels, and the length of the whole batch.
+Step = Callable[[Tensor, Tensor, int], None]
 
 
 def train(
@@ -31,6 +38,8 @@ def train(
     *,
     data_dirs: Sequence[str | Path] = (),
     device: str = "auto",
+    precision: str = "auto",
+    capture: bool | None = None,
     monitor: Monitor | None = None,
 ) -> Run:
     """Train a recipe in a run folder, or go on where it stopped.
@@ -38,11 +47,18 @@ def train(
     On a CPU, a run that was killed and resumed ends bit-identical to an undisturbed one on the
     same machine, with the same versions and thread count; a change of these is warned of.
 
+    Started by ``torchrun``, the processes share each batch: the numbers are those of one process,
+    up to rounding. (Two things are a process's own: statistics of batch normalisation, and what a
+    model itself draws, as dropout does.)
+
     Args:
         recipe: what to train, or the name of one of :data:`robustpolicy.training.RECIPES`.
         output: the run folder; made if need be.
         data_dirs: folders to look for the data in first.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        precision: ``"float32"``, ``"bfloat16"`` (float32 weights; attacks stay in float32), or
+            ``"auto"``: bfloat16 with CUDA.
+        capture: record a step as a CUDA graph and replay it; by default, with CUDA.
         monitor: is told of every step and epoch.
 
     Returns:
@@ -56,154 +72,119 @@ def train(
     if isinstance(recipe, str):
         recipe = get_recipe(recipe)
     monitor = monitor or Monitor()
-    where = resolve_device(str(device))
+    execution = Execution.choose(str(device), precision, capture)
+    where = local_device(execution.device)
     dataset = load_dataset(recipe.dataset, data_dirs)
     _check_fit(recipe, dataset)
     train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
-    with Run.claim(output, recipe) as run, torch.random.fork_rng(), StopRequests() as stop:
-        if run.done:
+    train_split, joining = with_unlabelled(train_split, recipe, where)
+    with ExitStack() as stack:
+        group = stack.enter_context(join(where))
+        run = Run(Path(output), recipe)
+        if group.leader:
+            run = stack.enter_context(Run.claim(output, recipe))
+        if group.any(group.leader and run.done):
             return run
-        state = State(recipe, where)
-        _resume(run, state, monitor)
+        stack.enter_context(torch.random.fork_rng())
+        stop = stack.enter_context(StopRequests())
+        state = State(recipe, where, execution.precision, group)
+        if group.leader:
+            _resume(run, state, monitor, execution, group)
+        if group.size > 1:
+            state.load_state_dict(group.share(state.state_dict() if group.leader else None))
+            if not group.leader:  # what was summed up before stays with one of them
+                state.loss_sum.zero_()
+                state.correct.zero_()
         train_split, watched = train_split.to(where), watched.to(where)
-        monitor.start(recipe, state.epoch, -(-len(train_split) // recipe.batch_size))
-        while state.epoch < recipe.epochs:
-            _train_epoch(state, train_split, run, stop, monitor)
-            accuracy = accuracy_of(state.model, watched)
-            record = state.end_epoch(accuracy, len(train_split))
-            run.save_checkpoint(state.state_dict())
+        loop = _Loop(run, state, train_split, joining, group, stop, monitor)
+        if execution.capture and group.size == 1:
+            captured = CapturedStep(state, None if capture else monitor.warn)
+            loop.take = lambda images, labels, total: captured(images, labels)
+        monitor.start(recipe, state.epoch, loop.steps)
+        while state.epoch < recipe.epochs and not is_over(state.history, recipe.watch):
+            loop.epoch()
+            group.add([state.loss_sum])
+            group.add([state.correct])
+            accuracy = accuracy_of(state.kept, watched, group=group)
+            robust = robust_accuracy_of(state.kept, watched, recipe, group)
+            record = state.end_epoch(accuracy, loop.samples, robust)
+            if group.leader:
+                if is_best(state.history):  # first: the checkpoint says that it is there
+                    run.save_weights("best", state.kept)
+                run.save_checkpoint(state.state_dict())
             monitor.epoch(record)
-        run.finish(state.model)
+        if group.leader:
+            run.finish(state.kept)
+        group.any(False)  # nobody returns before the folder is whole
     return run
 
 
-class State:
-    """Everything that changes while a recipe trains, and can be saved and restored.
+class _Loop:
+    """The hot loop: nothing in it waits for the device.
 
     Attributes:
-        epoch: epochs that are complete.
-        step: steps done of the present epoch.
+        take: takes a step on a batch.
+        steps: steps of an epoch.
+        samples: samples of an epoch, those that join included.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        # The global generator is forked around training, so models with dropout resume too.
-        torch.manual_seed(derive_seed(recipe.seed, "weights"))
-        self.recipe = recipe
-        self.device = device
-        # channels_last is the fastest layout on CPU and GPU; torch's types do not know it here.
-        self.model = build_recipe_model(recipe).to(device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.generator = torch.Generator(device).manual_seed(derive_seed(recipe.seed, "noise"))
-        self.loss = build_loss(recipe.loss, self.generator).to(device)
-        sgd = recipe.optimizer
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=sgd.learning_rate,
-            momentum=sgd.momentum,
-            weight_decay=sgd.weight_decay,
+    def __init__(
+        self,
+        run: Run,
+        state: State,
+        split: Split,
+        joining: Joining | None,
+        group: Group,
+        stop: StopRequests,
+        monitor: Monitor,
+    ) -> None:
+        self._run, self._state, self._split, self._joining = run, state, split, joining
+        self._group, self._stop, self._monitor = group, stop, monitor
+        self.take: Step = lambda images, labels, total: train_step(
+            state, images, labels, total, group
         )
-        self.epoch = 0
-        self.step = 0
-        # Sums over the epoch stay on the device: reading them at each step would wait for it.
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        self.loss_sum = torch.zeros((), dtype=wide, device=device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=device)
-        self.seconds = 0.0
-        self.history: list[dict[str, Any]] = []
+        batches = epoch_order(len(split), state.recipe.batch_size, 0, joining)
+        self.steps, self.samples = len(batches), sum(map(len, batches))
 
-    @property
-    def stage(self) -> int | None:
-        """Stage of a loss that has stages, else None."""
-        return getattr(self.loss, "stage", None)
+    def epoch(self) -> None:
+        """Train one epoch, from the present step on."""
+        state, recipe = self._state, self._state.recipe
+        for settings in state.optimizer.param_groups:
+            settings["lr"] = state.rate
+        batches = epoch_batches(
+            self._split,
+            recipe.batch_size,
+            derive_seed(recipe.seed, "order", state.epoch),
+            start=state.step,
+            augmentation=recipe.augmentation,
+            generator=state.source,
+            rows=self._group.rows,
+            joining=self._joining,
+        )
+        state.model.train()
+        begun = time.perf_counter()
+        for images, labels, total in batches:
+            self.take(images, labels, total)
+            state.step += 1
+            self._monitor.step()
+            if self._group.any(self._stop.requested is not None):
+                state.seconds += time.perf_counter() - begun
+                self._leave()
+        state.seconds += time.perf_counter() - begun
 
-    def end_epoch(self, accuracy: float, samples: int) -> dict[str, Any]:
-        """Close an epoch: check it, record it, let the loss observe the watched accuracy.
-
-        Raises:
-            UserError: the loss is not finite.
-        """
-        loss = float(self.loss_sum) / samples
-        record: dict[str, Any] = {
-            "epoch": self.epoch + 1,
-            "loss": loss,
-            "train_accuracy": int(self.correct) / samples,
-            "watched_accuracy": accuracy,
-            "learning_rate": self.recipe.optimizer.rate(self.epoch),
-            "seconds": round(self.seconds, 3),
-        }
-        if self.stage is not None:
-            record["stage"] = self.stage
-        # The last step's damage is not in the loss yet, but in what the model says afterwards.
-        if not math.isfinite(loss) or math.isnan(accuracy):
-            what = f"the loss of epoch {self.epoch + 1} is {loss}"
-            if math.isfinite(loss):
-                what = f"after epoch {self.epoch + 1} the model's outputs are not finite"
-            raise UserError(
-                f"training diverged: {what}. The checkpoint of epoch {self.epoch} is kept; try a "
-                "lower --learning-rate with another --output"
-            )
-        if self.stage is not None:
-            self.loss.observe(accuracy)  # type: ignore[operator]
-        self.history.append(record)
-        self.epoch += 1
-        self.step = 0
-        self.loss_sum.zero_()
-        self.correct.zero_()
-        self.seconds = 0.0
-        return record
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data and tensors, loadable with ``weights_only=True``."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "loss": self.loss.state_dict(),
-            "generator": self.generator.get_state(),
-            "generator_device": self.device.type,
-            "global_generator": torch.get_rng_state(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "loss_sum": self.loss_sum,
-            "correct": self.correct,
-            "seconds": self.seconds,
-            "history": self.history,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore everything from :meth:`state_dict`."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.loss.load_state_dict(state["loss"])
-        if state["generator_device"] == self.device.type:
-            self.generator.set_state(state["generator"])
-        else:  # another kind of device has another generator: a new stream, of its own
-            where = state["epoch"], state["step"]
-            self.generator.manual_seed(derive_seed(self.recipe.seed, "noise", *where))
-        torch.set_rng_state(state["global_generator"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.loss_sum.copy_(state["loss_sum"])
-        self.correct.copy_(state["correct"])
-        self.seconds, self.history = state["seconds"], state["history"]
-
-
-def accuracy_of(model: nn.Module, split: Split, batch_size: int = 1000) -> float:
-    """Share of a split that a model classifies correctly, in eval mode; restores the mode.
-
-    NaN where any output is not finite: such a model classifies nothing.
-    """
-    training = model.training
-    model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
-    finite = torch.ones((), dtype=torch.bool, device=split.labels.device)
-    with torch.inference_mode():
-        for first in range(0, len(split), batch_size):
-            images = to_float(split.images[first : first + batch_size])
-            labels = split.labels[first : first + batch_size]
-            logits = model(images)
-            finite &= torch.isfinite(logits).all()
-            correct += (logits.argmax(1) == labels).sum()
-    model.train(training)
-    return int(correct) / len(split) if bool(finite) else float("nan")
+    def _leave(self) -> None:
+        """Save what there is and say how to go on."""
+        state, run, recipe = self._state, self._run, self._state.recipe
+        self._group.add([state.loss_sum])
+        self._group.add([state.correct])
+        # A diverged state is worth nothing.
+        if self._group.leader and math.isfinite(float(state.loss_sum)):
+            run.save_checkpoint(state.state_dict())
+        raise Interrupted(
+            f"stopped in epoch {state.epoch + 1} of {recipe.epochs} after step {state.step}; "
+            f"the checkpoint is in {run.path}, the same command goes on from there",
+            self._stop.requested or 15,
+        )
 
 
 def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
@@ -223,9 +204,14 @@ def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
             ) from None
 
 
-def _resume(run: Run, state: State, monitor: Monitor) -> None:
+def _resume(run: Run, state: State, monitor: Monitor, execution: Execution, group: Group) -> None:
     """Restore the checkpoint, if there is one; say so if the environment has changed."""
-    environment = describe_environment(state.device)
+    environment = {
+        **describe_environment(state.device),
+        "precision": execution.precision,
+        "captured": execution.capture and group.size == 1,
+        "processes": group.size,
+    }
     checkpoint = run.load_checkpoint()
     if checkpoint is None:
         write_json(run.path / "environment.json", environment)
@@ -246,43 +232,9 @@ def _resume(run: Run, state: State, monitor: Monitor) -> None:
             f"{run.path}/checkpoint.pt does not fit this run ({type(error).__name__}: "
             f"{str(error).splitlines()[0][:150]}); delete it to start again from the first epoch"
         ) from None
-    run.write_history(state.history)  # a kill may have come between checkpoint and history
-
-
-def _train_epoch(
-    state: State, split: Split, run: Run, stop: StopRequests, monitor: Monitor
-) -> None:
-    """The hot loop: one epoch from ``state.step`` on; nothing in it waits for the device."""
-    recipe, model, loss_fn, optimizer = state.recipe, state.model, state.loss, state.optimizer
-    for group in optimizer.param_groups:
-        group["lr"] = recipe.optimizer.rate(state.epoch)
-    batches = epoch_batches(
-        split,
-        recipe.batch_size,
-        derive_seed(recipe.seed, "order", state.epoch),
-        start=state.step,
-        augmentation=recipe.augmentation,
-        generator=state.generator,
-    )
-    model.train()
-    begun = time.perf_counter()
-    for images, labels in batches:
-        optimizer.zero_grad(set_to_none=True)
-        loss, logits = backward(
-            model, loss_fn, images, labels, recipe.adversary, state.epoch, state.generator
+    if state.history and not run.weights.exists() and state.recipe.watch.keep == "best":
+        raise UserError(
+            f"{run.weights} is gone, and only training made it; delete {run.path}/checkpoint.pt to "
+            "start again from the first epoch"
         )
-        optimizer.step()
-        state.loss_sum += loss.detach() * len(labels)
-        state.correct += (logits.detach().argmax(1) == labels).sum()
-        state.step += 1
-        monitor.step()
-        if stop.requested is not None:
-            state.seconds += time.perf_counter() - begun
-            if math.isfinite(float(state.loss_sum)):  # a diverged state is worth nothing
-                run.save_checkpoint(state.state_dict())
-            raise Interrupted(
-                f"stopped in epoch {state.epoch + 1} of {recipe.epochs} after step {state.step}; "
-                f"the checkpoint is in {run.path}, the same command goes on from there",
-                stop.requested,
-            )
-    state.seconds += time.perf_counter() - begun
+    run.write_history(state.history)  # a kill may have come between checkpoint and history

@@ -31,7 +31,7 @@ class RowConv2d(nn.Conv2d):
         height = rows.shape[1]
         y = rows.reshape(-1, channels * kh * width) @ weight  # (B H', O W')
         y = y.view(-1, height, self.out_channels, columns).transpose(1, 2)
-        return y if self.bias is None else y + self.bias[:, None, None]
+        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
 
 def _band(kw: int, width: int, like: Tensor) -> Tensor:

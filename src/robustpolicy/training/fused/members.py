@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from robustpolicy.errors import UserError
-from robustpolicy.training.recipe import CrossEntropy, NoAdversary, Recipe, Sgd, TwoStage
+from robustpolicy.training.recipe import CrossEntropy, NoAdversary, Recipe, Sgd, TwoStage, Watch
 
 #: Fields of a recipe that each member has for itself.
-OWN = ("seed", "loss", "optimizer", "epochs")
+OWN = ("seed", "loss", "optimizer", "epochs", "watch")
+#: Those of them that are trees of fields themselves.
+OWN_PARTS = ("loss", "optimizer", "watch")
 #: What fused training carries out. A recipe with any other field set is refused, so that an
 #: option that is new to recipes cannot be passed over in silence.
 KNOWN: dict[type, tuple[str, ...]] = {
@@ -24,6 +26,7 @@ KNOWN: dict[type, tuple[str, ...]] = {
     CrossEntropy: (),
     TwoStage: ("penalty", "warmup_penalty", "reward", "threshold", "warmup", "actions",
                "warmup_actions", "switch_epoch"),
+    Watch: ("watch_samples", "watch_epsilon", "watch_steps", "keep", "patience"),
     Sgd: ("learning_rate", "drops", "drop_factor", "momentum", "weight_decay", "schedule", "warm"),
 }  # fmt: skip
 
@@ -91,7 +94,8 @@ def _check_alone(recipe: Recipe) -> None:
             raise UserError(
                 f"{part} is {value.name}; fused training takes {names}: use train for this one"
             )
-    for owner, prefix in ((recipe, ""), (recipe.loss, "loss."), (recipe.optimizer, "optimizer.")):
+    parts = {"": recipe, **{f"{name}.": getattr(recipe, name) for name in OWN_PARTS}}
+    for prefix, owner in parts.items():
         for field in dataclasses.fields(owner):
             value = getattr(owner, field.name)
             if field.name not in KNOWN[type(owner)] and value != _default(field):

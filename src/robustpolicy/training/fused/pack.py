@@ -11,10 +11,12 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from robustpolicy.data import Split, to_float
 from robustpolicy.data.batches import apply_crops, draw_crops, epoch_order
+from robustpolicy.draws import uniform
 from robustpolicy.randomness import derive_seed
 from robustpolicy.training.fused.convolution import use_row_convolutions
 from robustpolicy.training.fused.objective import Objective, present_terms
-from robustpolicy.training.trainer import State
+from robustpolicy.training.recipe import Sgd
+from robustpolicy.training.state import State
 
 
 class Pack:
@@ -24,7 +26,7 @@ class Pack:
     to state m, so that ``State`` closes epochs and makes checkpoints as if it trained alone.
 
     Args:
-        states: of the members, all at the same step; dtype and device are those of their models.
+        states: of the members, all at the same step; dtype, device and precision are theirs.
         split: what to train on, on that device.
         row_convolutions: convolve by :class:`RowConv2d`; torch's grouped convolution if not.
 
@@ -43,14 +45,16 @@ class Pack:
         self.split = split
         self.batch_size = recipe.batch_size
         self.steps = -(-len(split) // recipe.batch_size)
+        self._precision = states[0].precision
         self._crop = recipe.augmentation == "crop-flip"
         # The template gives the computation; its own weights are never used.
         self._template = copy.deepcopy(states[0].model)
         if row_convolutions:
             use_row_convolutions(self._template)
         self.params, _ = stack_module_state([state.model for state in states])
+        self._trained = [name for name, value in self.params.items() if value.requires_grad]
         self._like = next(iter(self.params.values()))
-        optimizers = [state.recipe.optimizer for state in states]
+        optimizers = [_sgd(state) for state in states]
         self._momentum = self._column([optimizer.momentum for optimizer in optimizers])
         self._decay = self._column([optimizer.weight_decay for optimizer in optimizers])
         self._has_momentum = any(optimizer.momentum for optimizer in optimizers)
@@ -70,7 +74,7 @@ class Pack:
         state.loss_sum, state.correct = self.loss_sum[number], self.correct[number]
         for name, parameter in state.model.named_parameters():
             parameter.data = self.params[name].detach()[number]
-            if state.recipe.optimizer.momentum:
+            if _sgd(state).momentum:
                 buffer = self._buffers[name][number]
                 slot = state.optimizer.state[parameter]
                 if slot.get("momentum_buffer") is not None:
@@ -82,7 +86,7 @@ class Pack:
         self.step = self.states[0].step
         rates = []
         for state in self.states:
-            rates.append(state.recipe.optimizer.rate(state.epoch))
+            rates.append(state.rate)
             for group in state.optimizer.param_groups:
                 group["lr"] = rates[-1]
         self._minus_rate = -self._column(rates)
@@ -90,9 +94,8 @@ class Pack:
             [present_terms(state.recipe.loss, state.stage) for state in self.states],  # type: ignore[arg-type]
             self._like,
         )
-        seeds = [derive_seed(state.recipe.seed, "order", state.epoch) for state in self.states]
-        orders = torch.stack([epoch_order(len(self.split), seed) for seed in seeds])
-        self._order = orders.to(self.split.labels.device)  # (M, N)
+        orders = [self._order_of(state) for state in self.states]
+        self._order = torch.stack(orders).to(self.split.labels.device)  # (M, N)
 
     def train_step(self) -> None:
         """One step of every member; nothing in it waits for the device."""
@@ -100,11 +103,15 @@ class Pack:
         chosen = self._order[:, first : first + self.batch_size]  # (M, B)
         labels = self.split.labels[chosen]
         images, u = self._draw(chosen)
-        logits = self._forward(images, 0)
+        with torch.autocast(
+            images.device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
+        ):
+            logits = self._forward(images, 0).to(self._like.dtype)
         losses = self._objective(logits, labels, u)
         # A member's loss depends on its own weights alone: the gradients of the sum are theirs.
-        gradients = torch.autograd.grad(losses.sum(), list(self.params.values()))
-        self._descend(dict(zip(self.params, gradients, strict=True)))
+        self._descend(
+            torch.autograd.grad(losses.sum(), [self.params[name] for name in self._trained])
+        )
         self.loss_sum += losses.detach() * labels.shape[1]
         self.correct += (logits.detach().argmax(2) == labels).sum(1)
         self.step += 1
@@ -130,11 +137,11 @@ class Pack:
         if self._crop:
             draws = [draw_crops(n, state.generator, images.device) for state in self.states]
             corners, flips = zip(*draws, strict=True)
-            images = apply_crops(images, torch.cat(corners, 1), torch.cat(flips))
+            images = apply_crops(images, torch.cat(corners), torch.cat(flips))
         dtype = torch.promote_types(self._like.dtype, torch.float32)
         u = torch.zeros(members, n, dtype=dtype, device=images.device)
         for number in self._objective.sampled:
-            u[number].uniform_(generator=self.states[number].generator)
+            u[number] = uniform((n,), self.states[number].generator, u.device, dtype)
         return to_float(images).to(self._like.dtype).view(members, n, *images.shape[1:]), u
 
     def _forward(self, images: Tensor, dim: int | None, *, training: bool = True) -> Tensor:
@@ -147,10 +154,10 @@ class Pack:
         return vmap(one, in_dims=(0, dim))(self.params, images)
 
     @torch.no_grad()
-    def _descend(self, gradients: dict[str, Tensor]) -> None:
+    def _descend(self, gradients: Sequence[Tensor]) -> None:
         """SGD with each member's own rate, momentum and decay, as in torch.optim.SGD."""
-        for name, parameter in self.params.items():
-            gradient = gradients[name]
+        for name, gradient in zip(self._trained, gradients, strict=True):
+            parameter = self.params[name]
             shape = (-1,) + (1,) * (parameter.ndim - 1)
             if self._has_decay:
                 gradient = torch.addcmul(gradient, parameter, self._decay.view(shape))
@@ -158,6 +165,15 @@ class Pack:
                 gradient = self._buffers[name].mul_(self._momentum.view(shape)).add_(gradient)
             parameter.addcmul_(gradient, self._minus_rate.view(shape))
 
+    def _order_of(self, state: State) -> Tensor:
+        seed = derive_seed(state.recipe.seed, "order", state.epoch)
+        return torch.cat(epoch_order(len(self.split), self.batch_size, seed))
+
     def _column(self, values: Sequence[float]) -> Tensor:
         """One number a member, shape (M,)."""
         return torch.tensor(values, dtype=self._like.dtype, device=self._like.device)
+
+
+def _sgd(state: State) -> Sgd:
+    assert isinstance(state.recipe.optimizer, Sgd), "refused by check_members"
+    return state.recipe.optimizer

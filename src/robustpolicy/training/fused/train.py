@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustpolicy.data import Split, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
-from robustpolicy.training.environment import resolve_device
+from robustpolicy.training.distributed import Group
+from robustpolicy.training.environment import Execution
 from robustpolicy.training.files import write_json
 from robustpolicy.training.fused.members import check_members, check_model
 from robustpolicy.training.fused.pack import Pack
@@ -23,7 +25,9 @@ from robustpolicy.training.monitor import Monitor
 from robustpolicy.training.recipe import Recipe
 from robustpolicy.training.run import Run, build_recipe_model
 from robustpolicy.training.signals import Interrupted, StopRequests
-from robustpolicy.training.trainer import State, _check_fit, _resume
+from robustpolicy.training.state import State
+from robustpolicy.training.trainer import _check_fit, _resume
+from robustpolicy.training.watching import is_best, is_over, robust_accuracy_of
 
 
 def train_fused(
@@ -32,6 +36,7 @@ def train_fused(
     *,
     data_dirs: Sequence[str | Path] = (),
     device: str = "auto",
+    precision: str = "auto",
     monitor: Monitor | None = None,
     max_members: int | None = None,
     checkpoint_seconds: float = 30.0,
@@ -39,18 +44,20 @@ def train_fused(
 ) -> list[Run]:
     """Train recipes as one, or go on where each of them stopped.
 
-    Members may differ in seed, loss (cross-entropy or two stages), optimiser and epochs. Each
-    ends with the run that :func:`robustpolicy.training.train` makes of its recipe, to float
-    tolerance, whoever else is in the pack; either function goes on with the other's checkpoints.
-    A member that diverges is warned of and left out, and its run stays unfinished.
+    Members may differ in seed, loss (cross-entropy or two stages), SGD's settings, epochs and what
+    is watched. Each ends with the run that :func:`robustpolicy.training.train` makes of its recipe,
+    to float tolerance, whoever else is in the pack; either function goes on with the other's
+    checkpoints. A member that diverges is warned of and left out, and its run stays unfinished.
 
     Args:
         recipes: one a member.
         outputs: a run folder for each; runs that are done are left as they are.
         data_dirs: folders to look for the data in first.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        monitor: is told of every step of a pack and of every epoch of a member, whose record also
-            has its folder as ``run``. ``seconds`` is the member's equal share of the pack's.
+        precision: ``"float32"``, ``"bfloat16"``, or ``"auto"``, as in ``train``.
+        monitor: is told of every step of a pack, of every epoch of a member, whose record also has
+            its folder as ``run``, and of a start whenever other members go on together. In the
+            record, ``seconds`` is the member's equal share of the pack's.
         max_members: at most so many members a pack, packs one after another; None: all in one.
         checkpoint_seconds: checkpoints are written at the ends of epochs, at least so far apart.
         row_convolutions: convolve by matrix products; torch's grouped convolutions if not.
@@ -67,19 +74,25 @@ def train_fused(
     check_members(recipes, paths)
     if max_members is not None and max_members < 1:
         raise UserError(f"max_members is {max_members}; give at least 1")
-    where = resolve_device(str(device))
+    execution = Execution.choose(str(device), precision, capture=False)
     recipe = recipes[0]
     dataset = load_dataset(recipe.dataset, data_dirs)
     _check_fit(recipe, dataset)
     train_split, watched = (
-        split.to(where) for split in splits(dataset, recipe.protocol, recipe.validation)
+        split.to(execution.device) for split in splits(dataset, recipe.protocol, recipe.validation)
     )
     size = max_members or len(recipes)
     runs: list[Run] = []
     with torch.random.fork_rng(), StopRequests() as stop:
         check_model(build_recipe_model(recipe), recipe.model, to_float(dataset.train_images[:2]))
         loop = _Loop(
-            train_split, watched, stop, monitor or Monitor(), checkpoint_seconds, row_convolutions
+            train_split,
+            watched,
+            execution,
+            stop,
+            monitor or Monitor(),
+            checkpoint_seconds,
+            row_convolutions,
         )
         for first in range(0, len(recipes), size):
             with ExitStack() as claims:
@@ -87,27 +100,38 @@ def train_fused(
                     claims.enter_context(Run.claim(*pair))
                     for pair in list(zip(paths, recipes, strict=True))[first : first + size]
                 ]
-                loop.run([run for run in claimed if not run.done], where)
+                loop.run([run for run in claimed if not run.done])
                 runs += claimed
     return runs
 
 
 @dataclass
 class _Member:
-    """A run that trains, and the epoch of its last checkpoint."""
+    """A run that trains, its best model since its last checkpoint, and the epoch of that."""
 
     run: Run
     state: State
+    best: nn.Module | None = None
     saved: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.saved = self.state.epoch
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        recipe, state = self.run.recipe, self.state
+        return state.epoch >= recipe.epochs or is_over(state.history, recipe.watch)
+
     def save(self) -> None:
         """Write the checkpoint, unless the state is worth nothing."""
-        if math.isfinite(float(self.state.loss_sum)):
-            self.run.save_checkpoint(_own(self.state.state_dict()))
-            self.saved = self.state.epoch
+        if not math.isfinite(float(self.state.loss_sum)):
+            return
+        if self.best is not None:  # first: the checkpoint says that it is there
+            self.run.save_weights("best", self.best)
+            self.best = None
+        self.run.save_checkpoint(_own(self.state.state_dict()))
+        self.saved = self.state.epoch
 
 
 @dataclass
@@ -116,14 +140,15 @@ class _Loop:
 
     train_split: Split
     watched: Split
+    execution: Execution
     stop: StopRequests
     monitor: Monitor
     checkpoint_seconds: float
     row_convolutions: bool
 
-    def run(self, runs: Sequence[Run], device: torch.device) -> None:
+    def run(self, runs: Sequence[Run]) -> None:
         """Train unfinished runs to their ends, as one."""
-        members = [self._open(run, device, len(runs)) for run in runs]
+        members = [self._open(run, len(runs)) for run in runs]
         pack: Pack | None = None
         saved_at = time.monotonic()
         while members := _finish(members):
@@ -145,9 +170,9 @@ class _Loop:
                     member.save()
                 saved_at = time.monotonic()
 
-    def _open(self, run: Run, device: torch.device, packed: int) -> _Member:
-        state = State(run.recipe, device)
-        _resume(run, state, self.monitor)
+    def _open(self, run: Run, packed: int) -> _Member:
+        state = State(run.recipe, self.execution.device, self.execution.precision)
+        _resume(run, state, self.monitor, self.execution, Group())
         write_json(run.path / "environment.json", {**run.environment(), "packed": packed})
         return _Member(run, state)
 
@@ -175,26 +200,31 @@ class _Loop:
         """Close an epoch of a member; False where it has diverged."""
         run, state = member.run, member.state
         try:
-            record = state.end_epoch(accuracy, len(self.train_split))
+            robust = None
+            if not math.isnan(accuracy):
+                robust = robust_accuracy_of(state.kept, self.watched, run.recipe)
+            record = state.end_epoch(accuracy, len(self.train_split), robust)
         except UserError:
             self.monitor.warn(
                 f"{run.path} diverged in epoch {state.epoch + 1} and is left out (its checkpoint "
                 f"is of epoch {member.saved}); try a lower learning rate in another folder"
             )
             return False
+        if is_best(state.history):
+            member.best = copy.deepcopy(state.kept)
         self.monitor.epoch({**record, "run": str(run.path)})
         return True
 
 
 def _finish(members: Sequence[_Member]) -> list[_Member]:
-    """Finish the runs whose epochs are complete; the others."""
+    """Finish the runs that are over; the others."""
     left = []
     for member in members:
-        if member.state.epoch < member.run.recipe.epochs:
-            left.append(member)
-        else:
+        if member.over:
             member.save()
-            member.run.finish(member.state.model)
+            member.run.finish(member.state.kept)
+        else:
+            left.append(member)
     return left
 
 

@@ -1,17 +1,13 @@
-"""The named recipes. What the paper leaves open is set here, and printed in every result."""
+"""Recipes without an adversary. What the paper leaves open is set here and printed in results."""
 
 from __future__ import annotations
 
-from robustpolicy.errors import UserError
 from robustpolicy.training.recipe import (
     GCE,
     PC,
     CrossEntropy,
-    MadryAT,
-    Mart,
     Recipe,
     Sgd,
-    Trades,
     TwoStage,
 )
 
@@ -19,7 +15,7 @@ from robustpolicy.training.recipe import (
 #: over 100 epochs and two stages over 200. Not stated there, chosen by calibration on MNIST: batch
 #: 128, no momentum, no weight decay, inputs as they are in [0, 1]. CIFAR-10 adds crops and flips,
 #: without which it does not reach the paper's clean accuracy. See docs/protocol.md.
-RECIPES: dict[str, Recipe] = {
+PLAIN: dict[str, Recipe] = {
     "digits-ce": Recipe(
         "digits", "lenet5", CrossEntropy(), Sgd(drops=(30,)), epochs=40, batch_size=16
     ),
@@ -33,11 +29,6 @@ RECIPES: dict[str, Recipe] = {
     # Two losses that the paper compares with. PC's authors train with it after cross-entropy.
     "mnist-pc": Recipe("mnist", "lenet5", PC(warmup_epochs=100), Sgd(drops=(50, 150)), epochs=200),
     "mnist-gce": Recipe("mnist", "lenet5", GCE(), Sgd(drops=(50,)), epochs=100),
-    # Short adversarial trainings, for models whose robustness is real; not the published recipes,
-    # which take a GPU.
-    "mnist-at": Recipe("mnist", "lenet5", CrossEntropy(), Sgd(drops=(6,)), MadryAT(), epochs=8),
-    "mnist-trades": Recipe("mnist", "lenet5", CrossEntropy(), Sgd(drops=(6,)), Trades(), epochs=8),
-    "mnist-mart": Recipe("mnist", "lenet5", CrossEntropy(), Sgd(drops=(6,)), Mart(), epochs=8),
     "cifar10-ce": Recipe(
         "cifar10",
         "vgg13",
@@ -55,14 +46,3 @@ RECIPES: dict[str, Recipe] = {
         augmentation="crop-flip",
     ),
 }
-
-
-def get_recipe(name: str) -> Recipe:
-    """The recipe of this name.
-
-    Raises:
-        UserError: unknown; lists the known ones.
-    """
-    if name not in RECIPES:
-        raise UserError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]
