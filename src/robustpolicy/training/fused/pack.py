@@ -11,7 +11,6 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from robustpolicy.data import Split, to_float
 from robustpolicy.data.batches import apply_crops, draw_crops, epoch_order
-from robustpolicy.draws import uniform
 from robustpolicy.randomness import derive_seed
 from robustpolicy.training.fused.convolution import use_row_convolutions
 from robustpolicy.training.fused.objective import Objective, present_terms
@@ -141,7 +140,7 @@ class Pack:
         dtype = torch.promote_types(self._like.dtype, torch.float32)
         u = torch.zeros(members, n, dtype=dtype, device=images.device)
         for number in self._objective.sampled:
-            u[number] = uniform((n,), self.states[number].generator, u.device, dtype)
+            u[number].uniform_(generator=self.states[number].generator)
         return to_float(images).to(self._like.dtype).view(members, n, *images.shape[1:]), u
 
     def _forward(self, images: Tensor, dim: int | None, *, training: bool = True) -> Tensor:
