@@ -159,11 +159,26 @@ def crop_flip(images: Tensor, generator: RandomSource) -> Tensor:
         images: uint8, shape (B, C, H, W).
         generator: source of the randomness, on the device of the images.
     """
+    return apply_crops(images, *draw_crops(len(images), generator, images.device))
+
+
+def draw_crops(n: int, generator: RandomSource, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random corners, int64, shape (B, 2), and flips, bool, shape (B,), for :func:`apply_crops`."""
+    corners = integers(2 * PADDING + 1, (n, 2), generator, device)
+    return corners, uniform((n,), generator, device) < 0.5
+
+
+def apply_crops(images: Tensor, corners: Tensor, flip: Tensor) -> Tensor:
+    """Crops of zero-padded images, each at its own corner, some flipped.
+
+    Args:
+        images: uint8, shape (B, C, H, W).
+        corners: row and column of each crop in the padded image, shape (B, 2).
+        flip: which to flip horizontally, bool, shape (B,).
+    """
     n, _, height, width = images.shape
-    where = images.device
-    top, left = integers(2 * PADDING + 1, (n, 2), generator, where).unbind(1)
-    flip = uniform((n,), generator, where) < 0.5
+    top, left = corners.unbind(1)
     padded = F.pad(images, (PADDING,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 9, 9, H, W), a view
-    crops = windows[torch.arange(n, device=where), :, top, left]
+    crops = windows[torch.arange(n, device=images.device), :, top, left]
     return torch.where(flip[:, None, None, None], crops.flip(3), crops)

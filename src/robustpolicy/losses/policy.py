@@ -144,12 +144,26 @@ def sample_actions(
         never drawn.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)  # a bfloat16 sum loses classes
-    cdf = logits.detach().softmax(1, dtype=dtype).cumsum_(1)
-    u = uniform((len(cdf), draws or 1), generator, cdf.device, dtype)
+    u = uniform((len(logits), draws or 1), generator, logits.device, dtype)
+    a = invert_cdf(logits, u)
+    return a[:, 0] if draws is None else a.T
+
+
+def invert_cdf(logits: Tensor, u: Tensor) -> Tensor:
+    """The class at which the cumulative softmax(logits) passes a number in [0, 1).
+
+    Args:
+        logits: shape (..., C).
+        u: K numbers a sample, shape (..., K), in the dtype in which to sum, float32 or wider.
+
+    Returns:
+        Class indices, int64, shape (..., K). A class of probability 0 is never taken.
+    """
+    cdf = logits.detach().softmax(-1, dtype=u.dtype).cumsum_(-1)
     # Rounding can leave the last sum below or above 1: scale by it, so that u stays inside.
     # The first class whose sum exceeds u: a class of zero width is stepped over.
-    a = torch.searchsorted(cdf, u * cdf[:, -1:], right=True)
-    return (a[:, 0] if draws is None else a.T).clamp_(max=logits.shape[1] - 1)
+    a = torch.searchsorted(cdf, u * cdf[..., -1:], right=True)
+    return a.clamp_(max=logits.shape[-1] - 1)
 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
