@@ -18,6 +18,7 @@ from robustpolicy.report.tables import Table, experiment_table
 
 ROOT = Path(__file__).parent.parent
 AUTOATTACK = re.compile(r"(<!-- autoattack -->\n).*?(<!-- end -->)", re.DOTALL)
+ADVERSARIAL = re.compile(r"(<!-- adversarial -->\n).*?(<!-- end -->)", re.DOTALL)
 AUDIT = re.compile(r"(<!-- audit -->\n).*?(<!-- end -->)", re.DOTALL)
 SPEED = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -28,6 +29,7 @@ def render(text: str) -> str:
     text = BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
     text = AUTOATTACK.sub(lambda found: found[1] + _autoattack() + "\n" + found[2], text)
     text = AUDIT.sub(lambda found: found[1] + _audit() + "\n" + found[2], text)
+    text = ADVERSARIAL.sub(lambda found: found[1] + _adversarial() + "\n" + found[2], text)
     return SPEED.sub(lambda found: found[1] + _speed() + "\n" + found[2], text)
 
 
@@ -47,31 +49,59 @@ def _table(name: str) -> str:
 
 def _autoattack() -> str:
     """Robust accuracy after each attack of the sequence, over seeds."""
-    rows, n, epsilon, where = [], 0, 0.0, ""
+    rows, some = [], {}
     for row in get_experiment("mnist").rows:
         cells = [json.loads(p.read_text()) for p in _autoattack_files(row.key)]
-        if not cells:
-            continue
-        attacks = [cell["attacks"] for cell in cells]
-        columns = [[a["clean"] for a in attacks], [a["pgd"] for a in attacks]]
-        columns += [
-            [a["autoattack"]["members"][member] for a in attacks]
-            for member in ("apgd-ce", "apgd-t", "fab-t", "square")
-        ]
-        shown = [
-            str(Summary(tuple(100 * entry["robust_accuracy"] for entry in column)))
-            for column in columns
-        ]
-        rows.append((row.label, *shown, str(len(cells))))
-        n, epsilon = cells[0]["n"], cells[0]["threat"]["epsilon"]
-        environment = cells[0]["environment"]
-        where = f"{environment['cpu']}, torch {environment['torch']}"
-    heading = ("training", "clean", "PGD-40", "APGD-CE", "+ APGD-T", "+ FAB-T", "+ Square", "seeds")
+        if cells:
+            rows.append((row.label, *_in_sequence(cells), str(len(cells))))
+            some = cells[0]
     note = (
-        f"Percent of {n} random test images, eps {epsilon:g}; AutoAttack standard, each column on "
-        f"what withstood the one before; mean over seeds (least–greatest). {where}."
+        f"Percent of {some['n']} random test images, eps {some['threat']['epsilon']:g}; "
+        "AutoAttack standard, each column on what withstood the one before; mean over seeds "
+        f"(least–greatest). {_where(some)}."
     )
-    return f"\n{Table('', heading, tuple(rows), (note,)).markdown()}\n"
+    return f"\n{Table('', ('training', *SEQUENCE, 'seeds'), tuple(rows), (note,)).markdown()}\n"
+
+
+def _adversarial() -> str:
+    """The same of adversarially trained models, one seed each."""
+    files = sorted((ROOT / "results" / "adversarial").glob("*.json"))
+    kept = [json.loads(path.read_text()) for path in files]
+    rows = tuple(
+        (
+            one["target"].removeprefix("runs/").split("-")[0],
+            f"{one['threat']['epsilon']:g}",
+            *_in_sequence([one]),
+        )
+        for one in kept
+    )
+    note = (
+        f"Percent of {kept[0]['n']} random test images, one seed; AutoAttack standard, each column "
+        f"on what withstood the one before. {_where(kept[0])}."
+    )
+    return f"\n{Table('', ('training', 'eps', *SEQUENCE), rows, (note,)).markdown()}\n"
+
+
+#: Columns of an evaluation with PGD and AutoAttack.
+SEQUENCE = ("clean", "PGD-40", "APGD-CE", "+ APGD-T", "+ FAB-T", "+ Square")
+
+
+def _in_sequence(cells: list[dict]) -> list[str]:
+    """Robust accuracy over seeds in these columns."""
+    attacks = [cell["attacks"] for cell in cells]
+    columns = [[a["clean"] for a in attacks], [a["pgd"] for a in attacks]]
+    columns += [
+        [a["autoattack"]["members"][member] for a in attacks]
+        for member in ("apgd-ce", "apgd-t", "fab-t", "square")
+    ]
+    return [
+        str(Summary(tuple(100 * entry["robust_accuracy"] for entry in column)))
+        for column in columns
+    ]
+
+
+def _where(result: dict) -> str:
+    return f"{result['environment']['cpu']}, torch {result['environment']['torch']}"
 
 
 def _autoattack_files(key: str) -> list[Path]:
