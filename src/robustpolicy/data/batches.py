@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustpolicy.data.datasets import Dataset
-from robustpolicy.draws import Shard, Source, integers, uniform
+from robustpolicy.data.arrays import Dataset
+from robustpolicy.draws import RandomSource, Shard, integers, uniform
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 
@@ -86,7 +86,7 @@ def epoch_batches(
     *,
     start: int = 0,
     augmentation: str = "none",
-    generator: Source = None,
+    generator: RandomSource = None,
     rows: Callable[[int], slice] = slice,
     joining: Joining | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -152,7 +152,7 @@ def epoch_order(
     )
 
 
-def crop_flip(images: Tensor, generator: Source) -> Tensor:
+def crop_flip(images: Tensor, generator: RandomSource) -> Tensor:
     """Random crops after zero padding, and random horizontal flips, each image its own.
 
     Args:
@@ -162,7 +162,7 @@ def crop_flip(images: Tensor, generator: Source) -> Tensor:
     return apply_crops(images, *draw_crops(len(images), generator, images.device))
 
 
-def draw_crops(n: int, generator: Source, device: torch.device) -> tuple[Tensor, Tensor]:
+def draw_crops(n: int, generator: RandomSource, device: torch.device) -> tuple[Tensor, Tensor]:
     """Random corners, int64, shape (B, 2), and flips, bool, shape (B,), for :func:`apply_crops`."""
     corners = integers(2 * PADDING + 1, (n, 2), generator, device)
     return corners, uniform((n,), generator, device) < 0.5

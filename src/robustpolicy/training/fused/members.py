@@ -22,7 +22,7 @@ OWN_PARTS = ("loss", "optimizer", "watch")
 #: option that is new to recipes cannot be passed over in silence.
 KNOWN: dict[type, tuple[str, ...]] = {
     Recipe: (*OWN, "dataset", "model", "adversary", "protocol", "batch_size", "augmentation",
-             "normalize", "validation"),
+             "normalize", "validation", "image_size"),
     CrossEntropy: (),
     TwoStage: ("penalty", "warmup_penalty", "reward", "threshold", "warmup", "actions",
                "warmup_actions", "switch_epoch"),
