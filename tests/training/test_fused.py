@@ -9,6 +9,7 @@ import dataclasses
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -408,6 +409,21 @@ def test_the_monitor_hears_of_every_epoch_of_every_member(tmp_path):
     assert [{k: v for k, v in r.items() if k != "run"} for r in heard] == runs[0].history()
     assert len(listen.records) == 2 + 1
     assert fuse(MEMBERS[4:6], tmp_path, monitor=Listen())[0].done  # nothing left to do
+
+
+def test_a_data_set_of_your_own(digits, tmp_path):
+    arrays = {
+        f"{part}_{what}": getattr(digits, f"{part}_{what}")[:100].numpy()
+        for part in ("train", "test")
+        for what in ("images", "labels")
+    }
+    np.savez(tmp_path / "few.npz", **arrays)
+    recipe = dataclasses.replace(BASE, dataset=str(tmp_path / "few.npz"), validation=0.1)
+    runs = fuse([recipe, dataclasses.replace(recipe, seed=1)], tmp_path / "runs")
+    alone = train(recipe, tmp_path / "alone", device="cpu")
+    (tmp_path / "few.npz").unlink()
+    assert (runs[1].path / "dataset.json").exists()
+    assert distance(runs[0], alone) < 1e-5
 
 
 def test_a_fused_run_is_evaluated_like_any_other(packed, digits):

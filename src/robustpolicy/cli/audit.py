@@ -52,7 +52,7 @@ class Options:
     """Scale the images of a folder to squares of this side; 0 takes them as they are. A run knows
     its own."""
     model: str | None = None
-    """Model of a file of weights: lenet5, small-cnn or vit-mnist; vgg13, resnet18,
+    """Model of a file of weights: lenet5, small-cnn or vit-mnist; vgg13, vgg13-narrow, resnet18,
     small-cnn-cifar10 or vit-cifar10; or MODULE:CALLABLE."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to run the model."""

@@ -21,6 +21,7 @@ DATASET_OF_MODEL = {
     "small-cnn": "mnist",
     "vit-mnist": "mnist",
     "vgg13": "cifar10",
+    "vgg13-narrow": "cifar10",
     "resnet18": "cifar10",
     "small-cnn-cifar10": "cifar10",
     "vit-cifar10": "cifar10",

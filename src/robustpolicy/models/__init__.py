@@ -26,6 +26,7 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "small-cnn": SmallCNN,
     "small-cnn-cifar10": partial(SmallCNN, channels=3, side=32),
     "vgg13": VGG13,
+    "vgg13-narrow": partial(VGG13, width=0.25),
     "vit-cifar10": ViT,
     "vit-mnist": partial(ViT, channels=1, side=28, dim=128),
 }

@@ -81,7 +81,7 @@ class Objective:
         if "greedy" in self.kinds:
             a = torch.where(self._is["greedy"], logits.argmax(2), a)
         if "sampled" in self.kinds:
-            a = torch.where(self._is["sampled"], invert_cdf(logits, u[:, :, None])[:, :, 0], a)
+            a = torch.where(self._is["sampled"], invert_cdf(logits, u[:, :, None])[..., 0], a)
         # T of the one action: a value at it and another one everywhere else, both (M, B).
         correct = a == labels
         at_wrong = torch.where(self._alternative, 0.0, -self._penalty)

@@ -44,8 +44,8 @@ class Recipe:
     """Data set: digits, mnist or cifar10; or your own: a folder of class folders of images, a .npz
     file, or module:callable (its code is run)."""
     model: str = "lenet5"
-    """Model: lenet5, small-cnn or vit-mnist; vgg13, resnet18, small-cnn-cifar10 or vit-cifar10; or
-    your own, module:callable (its code is run)."""
+    """Model: lenet5, small-cnn or vit-mnist; vgg13, vgg13-narrow, resnet18, small-cnn-cifar10 or
+    vit-cifar10; or your own, module:callable (its code is run)."""
     loss: CrossEntropy | TwoStage | PC | GCE | MMC = field(default_factory=CrossEntropy)
     """Training loss."""
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
