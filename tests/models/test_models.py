@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustpolicy import UserError
-from robustpolicy.models import MODELS, LeNet5, Normalize, build_model
+from robustpolicy.models import MODELS, ActorCritic, LeNet5, Normalize, build_model
 
 TABLE = [
     ("lenet5", (1, 28, 28), 61_706),
@@ -42,6 +42,16 @@ def test_pooling_before_relu_is_the_textbook_network():
     y = torch.max_pool2d(torch.relu(model.conv2(y)), 2).flatten(1)
     y = model.fc3(torch.relu(model.fc2(torch.relu(model.fc1(y)))))
     torch.testing.assert_close(model(x), y)
+
+
+def test_a_critic_is_one_more_output():
+    network = LeNet5(11)
+    model = ActorCritic(network)
+    x = torch.rand(4, 1, 28, 28)
+    logits, values = model.both(x)
+    assert torch.equal(torch.cat([logits, values[:, None]], 1), network(x))
+    assert torch.equal(model(x), logits)
+    assert logits.shape == (4, 10)
 
 
 def test_normalisation_has_no_state():

@@ -11,7 +11,7 @@ from robustpolicy.training.loss import TrainingLoss, build_loss
 from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, Sgd, TwoStage
 
 LOSSES = [CrossEntropy(), TwoStage(warmup="none"), TwoStage(warmup="none", actions="expected"),
-          PC(), GCE(), MMC()]  # fmt: skip
+          TwoStage(warmup="none", entropy=0.3), PC(), GCE(), MMC()]  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)

@@ -45,12 +45,14 @@ class Experiment:
         title: heading of its table.
         note: how it differs from the paper's own protocol; empty if it does not.
         rows: its rows.
+        samples: how many test images are attacked, drawn at random; None takes all.
     """
 
     name: str
     title: str
     note: str
     rows: tuple[Row, ...]
+    samples: int | None = None
 
     def with_epochs(self, epochs: int) -> Experiment:
         """The same experiment over other epochs, drops scaled, marked as reduced."""
@@ -81,6 +83,17 @@ def _eq4_alone(actions: str, penalty: float) -> Row:
         f"Eq. 4 alone, {actions}, penalty {penalty:g}",
         _paper("mnist-policy", loss=loss, **_SHORT),
     )
+
+
+def _rl(key: str, label: str, **options: object) -> Row:
+    """Eq. 4 alone with penalty 1, sampled unless said otherwise."""
+    loss = TwoStage(**{"penalty": 1.0, "warmup": "none", "actions": "sampled", **options})  # type: ignore[arg-type]
+    return Row(key, label, dataclasses.replace(_paper("mnist-policy"), loss=loss).with_epochs(20))
+
+
+def _rl_stages(key: str, label: str, **options: object) -> Row:
+    """The paper's two stages, the second one sampled unless said otherwise."""
+    return _rl(key, label, penalty=1.5, warmup="alternative", **options)
 
 
 #: Every experiment by name.
@@ -120,6 +133,37 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Eq. 4 alone from scratch, MNIST, LeNet5",
             "40 epochs. The paper has this on CIFAR-10 alone (Table 4: 10.00 %, does not train).",
             tuple(_eq4_alone(a, p) for a in ("sampled", "greedy") for p in (0.0, 1.0)),
+        ),
+        Experiment(
+            "rl",
+            "RL beyond the paper: Eq. 4 alone, sampled, penalty 1, MNIST, LeNet5",
+            "Not in the paper. 20 epochs.",
+            (
+                _rl("none", "one draw, no baseline"),
+                _rl("mean", "baseline: batch mean", baseline="mean"),
+                _rl("value", "baseline: value head", baseline="value"),
+                _rl("group", "baseline: group, 4 draws", baseline="group", draws=4),
+                _rl("entropy", "entropy bonus 0.1", entropy=0.1),
+                _rl("clip", "clip 0.2, 3 passes", clip=0.2, passes=3),
+                _rl("draws", "4 draws, no baseline", draws=4),
+                _rl("expected", "exact expectation", actions="expected"),
+            ),
+            samples=2000,
+        ),
+        Experiment(
+            "rl-stages",
+            "RL beyond the paper: two stages (.75, 1.5), the second sampled, MNIST, LeNet5",
+            "Not in the paper. 20 epochs.",
+            (
+                _rl_stages("greedy", "greedy (the paper's)", actions="greedy"),
+                _rl_stages("none", "one draw, no baseline"),
+                _rl_stages("mean", "baseline: batch mean", baseline="mean"),
+                _rl_stages("value", "baseline: value head", baseline="value"),
+                _rl_stages("group", "baseline: group, 4 draws", baseline="group", draws=4),
+                _rl_stages("entropy", "entropy bonus 0.1", entropy=0.1),
+                _rl_stages("clip", "clip 0.2, 3 passes", clip=0.2, passes=3),
+            ),
+            samples=2000,
         ),
     )
 }

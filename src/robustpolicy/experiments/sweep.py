@@ -26,6 +26,7 @@ class Cell:
         recipe: with its seed.
         run: the run folder.
         result: where the result is written.
+        samples: how many test images are attacked; None takes all.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Cell:
     recipe: Recipe
     run: Path
     result: Path
+    samples: int | None = None
 
     @property
     def done(self) -> bool:
@@ -67,6 +69,7 @@ def _cell(experiment: Experiment, row: Row, seed: int, output: Path, results: Pa
         dataclasses.replace(row.recipe, seed=seed),
         output / experiment.name / name,
         (results or output / "results") / experiment.name / f"{name}.json",
+        experiment.samples,
     )
 
 
@@ -96,7 +99,7 @@ def run_cell(
         torch.set_num_threads(1)
     run = train(cell.recipe, cell.run, data_dirs=data_dirs, device=device)
     load = partial(load_dataset, cell.recipe.dataset, data_dirs)
-    plan = paper_plan(cell.recipe.dataset)
+    plan = dataclasses.replace(paper_plan(cell.recipe.dataset), samples=cell.samples)
     evaluation = evaluate_run(run, plan, load, resolve_device(device))
     history = run.history()
     make_folder(cell.result.parent)

@@ -17,10 +17,19 @@ from robustpolicy.losses.baselines import (
 )
 from robustpolicy.losses.modules import AlternativeLoss, PolicyLoss, RewardLoss
 from robustpolicy.losses.policy import ACTIONS, alternative_loss, policy_loss, sample_actions
+from robustpolicy.losses.reinforce import (
+    BASELINES,
+    Rollout,
+    policy_entropy,
+    rollout,
+    rollout_loss,
+    value_loss,
+)
 from robustpolicy.losses.two_stage import WARMUPS, TwoStageLoss
 
 __all__ = [
     "ACTIONS",
+    "BASELINES",
     "WARMUPS",
     "AlternativeLoss",
     "GCELoss",
@@ -28,11 +37,16 @@ __all__ = [
     "PCLoss",
     "PolicyLoss",
     "RewardLoss",
+    "Rollout",
     "TwoStageLoss",
     "alternative_loss",
     "gce_loss",
     "mmc_loss",
     "pc_loss",
+    "policy_entropy",
     "policy_loss",
+    "rollout",
+    "rollout_loss",
     "sample_actions",
+    "value_loss",
 ]

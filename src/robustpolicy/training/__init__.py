@@ -15,5 +15,6 @@ __getattr__, __dir__, __all__ = lazy(
         "get_recipe": "recipes",
         "load_recipe": "recipe",
         "train": "trainer",
+        "train_fused": "fused",
     },
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustpolicy.draws import Source
+from robustpolicy.draws import RandomSource
 from robustpolicy.losses import (
     GCELoss,
     MMCLoss,
@@ -16,6 +16,7 @@ from robustpolicy.losses import (
     gce_loss,
     mmc_loss,
     pc_loss,
+    policy_entropy,
     policy_loss,
 )
 from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, TwoStage
@@ -23,10 +24,11 @@ from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, TwoStage
 AnyLoss = CrossEntropy | TwoStage | PC | GCE | MMC
 
 
-def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
+def build_loss(loss: AnyLoss, generator: RandomSource = None) -> nn.Module:
     """The module ``(logits, labels) -> scalar`` of a recipe's loss.
 
-    One with a ``stage`` also has ``observe(accuracy)``, called at the end of each epoch.
+    One with a ``stage`` also has ``observe(accuracy)``, called at the end of each epoch. One with
+    ``passes`` also has ``begin()``, called before each batch that has several.
     """
     if isinstance(loss, CrossEntropy):
         return nn.CrossEntropyLoss()
@@ -46,6 +48,12 @@ def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
         actions=loss.actions,
         warmup_actions=loss.warmup_actions,
         generator=generator,
+        draws=loss.draws,
+        baseline=loss.baseline,
+        entropy=loss.entropy,
+        clip=loss.clip,
+        value_weight=loss.value_weight,
+        passes=loss.passes,
     )
 
 
@@ -53,7 +61,8 @@ def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
 class TrainingLoss:
     """The loss that a training ends with, for an attack to raise; the second of two stages.
 
-    Sampled actions are attacked in their expectation, which has no randomness.
+    Sampled actions are attacked in their expectation, which has no randomness; a baseline or a clip
+    changes nothing there.
 
     Attributes:
         loss: of the recipe.
@@ -73,9 +82,10 @@ class TrainingLoss:
         if isinstance(loss, MMC):
             return mmc_loss(logits, labels)
         actions = "greedy" if loss.actions == "greedy" else "expected"
-        return policy_loss(
+        values = policy_loss(
             logits, labels, reward=loss.reward, penalty=loss.penalty, actions=actions
         )
+        return values - loss.entropy * policy_entropy(logits) if loss.entropy > 0 else values
 
     @property
     def name(self) -> str:
