@@ -63,6 +63,10 @@ bench: $(PEERS) ## speed and equality against peers in the same run (an hour)
 results: $(STAMP) ## measure again what README and results/ show (some hours of one core)
 	$(BIN)/robustpolicy reproduce mnist --seeds 6 --results results
 	$(BIN)/robustpolicy reproduce eq4-alone --seeds 3 --results results
+	$(BIN)/robustpolicy reproduce rl --seeds 3 --results results
+	$(BIN)/robustpolicy reproduce rl-stages --results results
+	$(BIN)/python benchmarks/variance.py --write
+	$(BIN)/python benchmarks/reward_model.py --write
 	$(MAKE) audits adversarial
 
 AUDIT = $(BIN)/robustpolicy audit --threads 1

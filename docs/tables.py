@@ -1,4 +1,4 @@
-"""Write README's tables from results/, or check that they have not drifted.
+"""Write the tables of README and docs/rl.md from results/, or check that they have not drifted.
 
     python docs/tables.py [--check]
 
@@ -17,10 +17,13 @@ from robustpolicy.experiments.results import Summary, read_results
 from robustpolicy.report.tables import Table, experiment_table
 
 ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/rl.md")
 AUTOATTACK = re.compile(r"(<!-- autoattack -->\n).*?(<!-- end -->)", re.DOTALL)
 ADVERSARIAL = re.compile(r"(<!-- adversarial -->\n).*?(<!-- end -->)", re.DOTALL)
 AUDIT = re.compile(r"(<!-- audit -->\n).*?(<!-- end -->)", re.DOTALL)
 SPEED = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
+VARIANCE = re.compile(r"(<!-- variance -->\n).*?(<!-- end -->)", re.DOTALL)
+TEACHER = re.compile(r"(<!-- reward model -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -30,6 +33,8 @@ def render(text: str) -> str:
     text = AUTOATTACK.sub(lambda found: found[1] + _autoattack() + "\n" + found[2], text)
     text = AUDIT.sub(lambda found: found[1] + _audit() + "\n" + found[2], text)
     text = ADVERSARIAL.sub(lambda found: found[1] + _adversarial() + "\n" + found[2], text)
+    text = VARIANCE.sub(lambda found: found[1] + _variance() + "\n" + found[2], text)
+    text = TEACHER.sub(lambda found: found[1] + _teacher() + "\n" + found[2], text)
     return SPEED.sub(lambda found: found[1] + _speed() + "\n" + found[2], text)
 
 
@@ -142,6 +147,43 @@ def _after(audit: dict, attack: str) -> float:
     return audit["attacks"][attack]["robust_accuracy"]
 
 
+def _variance() -> str:
+    """Variance of the sampled gradient under each baseline."""
+    kept = json.loads((ROOT / "results/rl/variance.json").read_text())
+    heading = ("baseline", *(f"after {row['steps']} steps" for row in kept["rows"]))
+    accuracy = (
+        "accuracy of the batch, %",
+        *(f"{100 * row['accuracy']:.1f}" for row in kept["rows"]),
+    )
+    rows = [
+        (name, *(f"{row['ratios'][name]:.2f}" for row in kept["rows"]))
+        for name in kept["rows"][0]["ratios"]
+    ]
+    note = (
+        f"Mean squared distance from the exact gradient over that of one draw without a baseline; "
+        f"{kept['draws']} draws, one batch of {kept['batch']}. {_without_load(kept['machine'])}."
+    )
+    return f"\n{Table('', heading, (accuracy, *rows), (note,)).markdown()}\n"
+
+
+def _teacher() -> str:
+    """Clean accuracy of students that saw no labels."""
+    kept = json.loads((ROOT / "results/rl/reward-model.json").read_text())
+    rows = tuple(
+        (name, str(Summary(tuple(100 * value for value in values))), str(len(values)))
+        for name, values in kept["clean"].items()
+    )
+    note = (
+        "Clean accuracy, percent of all test images; mean over seeds (least to greatest). "
+        f"{_without_load(kept['machine'])}."
+    )
+    return f"\n{Table('', ('training', 'clean', 'seeds'), rows, (note,)).markdown()}\n"
+
+
+def _without_load(machine: str) -> str:
+    return re.sub(r", load [0-9.]+", "", machine)
+
+
 def _speed() -> str:
     """Ratios of the benchmarks, and the machines they were taken on."""
     kept = [json.loads(p.read_text()) for p in sorted((ROOT / "results/benchmarks").glob("*.json"))]
@@ -150,7 +192,7 @@ def _speed() -> str:
         for one in kept
         for row in one["rows"]
     )
-    notes = tuple(sorted({re.sub(r", load [0-9.]+", "", one["machine"]) for one in kept}))
+    notes = tuple(sorted({_without_load(one["machine"]) for one in kept}))
     return f"\n{Table('', ('what', 'ratio', 'aim'), rows, notes).markdown()}\n"
 
 
@@ -160,17 +202,17 @@ def _reached(row: dict) -> bool:
 
 
 def main() -> int:
-    """Rewrite the README, or compare."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    made = render(text)
-    if "--check" in sys.argv[1:]:
-        if made != text:
-            print("README.md does not match results/; run `make readme`", file=sys.stderr)
-            return 1
-        return 0
-    path.write_text(made)
-    return 0
+    """Rewrite the pages, or compare."""
+    drifted = 0
+    for path in (ROOT / name for name in PAGES):
+        text = path.read_text()
+        made = render(text)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif made != text:
+            print(f"{path.name} does not match results/; run `make readme`", file=sys.stderr)
+            drifted = 1
+    return drifted
 
 
 if __name__ == "__main__":
