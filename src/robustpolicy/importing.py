@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from robustpolicy.errors import UserError
 
 _REFERENCE = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 _PACKAGE = str(Path(__file__).parent)
+_LIBRARIES = tuple(sysconfig.get_paths()[kind] for kind in ("stdlib", "purelib", "platlib"))
 
 
 def is_reference(name: str) -> bool:
@@ -103,6 +105,6 @@ def describe_error(error: BaseException) -> str:
         if not frame.filename.startswith((_PACKAGE, "<")) and "importlib" not in frame.filename
     ]
     # An error inside a library is better placed where the user called it.
-    frames = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    frames = [f for f in frames if not f.filename.startswith(_LIBRARIES)] or frames
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

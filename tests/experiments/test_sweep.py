@@ -12,7 +12,7 @@ import pytest
 from robustpolicy import UserError
 from robustpolicy.experiments.paper import EXPERIMENTS, get_experiment
 from robustpolicy.experiments.results import read_results, second_stage_epoch, summarise
-from robustpolicy.experiments.sweep import plan_cells, progress_of, run_cells
+from robustpolicy.experiments.sweep import plan_cells, progress_of, run_cell, run_cells
 from robustpolicy.report.tables import experiment_table
 
 TINY = get_experiment("digits").with_epochs(2)
@@ -49,6 +49,25 @@ def test_done_cells_are_skipped_and_a_changed_recipe_is_another_cell(swept):
     assert [cell.result.stat().st_mtime_ns for cell in cells] == before
     longer = plan_cells(get_experiment("digits").with_epochs(3), [0], output)
     assert not any(cell.done for cell in longer)
+
+
+def test_classes_that_were_lost_are_counted(swept):
+    output, _ = swept
+    results = read_results(output / "results", TINY)
+    results["ce"][1]["evaluation"]["clean_accuracy_by_class"] = [0.0, 0.5, 0.0]
+    results["ce"][0]["evaluation"]["clean_accuracy_by_class"] = None
+    table = experiment_table(dataclasses.replace(TINY, count_lost=True), results)
+    place = table.columns.index("classes lost")
+    assert table.rows[0][place] == "0, 2"
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_fewer_samples_are_attacked_where_the_experiment_says_so(tmp_path):
+    few = dataclasses.replace(TINY.with_epochs(1), samples=30, rows=TINY.with_epochs(1).rows[:1])
+    (cell,) = plan_cells(few, [0], tmp_path)
+    run_cell(cell, device="cpu")
+    evaluation = json.loads(cell.result.read_text())["evaluation"]
+    assert (evaluation["n"], evaluation["samples"]) == (30, "30 drawn at random")
 
 
 def test_table(swept):

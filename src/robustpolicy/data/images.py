@@ -70,13 +70,16 @@ def decode_images(
 
     Args:
         files: what to decode, at least one.
-        image_size: 0 takes images as they are; N scales the largest centred square to N x N
-            (bicubic, antialiased), which is the shorter side to N, then the centre of N x N.
+        image_size: 0 takes images as they are; N scales the shorter side to N (bicubic,
+            antialiased) and takes the centre, N x N.
         channels: 3 makes RGB of grey images too; 1 refuses RGB.
 
     Raises:
-        UserError: images of different sizes, a damaged file, or one that is not 8-bit grey or RGB.
+        UserError: a negative size, images of different sizes, a damaged file, or one that is not
+            8-bit grey or RGB.
     """
+    if image_size < 0:
+        raise UserError(f"image_size is {image_size}; give a side in pixels, or 0")
     images: list[NDArray[np.uint8]] = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         chunks = [files[first : first + CHUNK] for first in range(0, len(files), CHUNK)]
@@ -139,7 +142,7 @@ def _resized(image: Any, size: int) -> Any:
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
+    box = (left, top, left + side, top + side)  # scaling only what stays gives the same
     return image.resize((size, size), Image.Resampling.BICUBIC, box)
 
 

@@ -46,6 +46,7 @@ class Experiment:
         note: how it differs from the paper's own protocol; empty if it does not.
         rows: its rows.
         samples: how many test images are attacked, drawn at random; None takes all.
+        count_lost: show how many classes each training lost altogether.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Experiment:
     note: str
     rows: tuple[Row, ...]
     samples: int | None = None
+    count_lost: bool = False
 
     def with_epochs(self, epochs: int) -> Experiment:
         """The same experiment over other epochs, drops scaled, marked as reduced."""
@@ -149,6 +151,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _rl("expected", "exact expectation", actions="expected"),
             ),
             samples=2000,
+            count_lost=True,
         ),
         Experiment(
             "rl-stages",
@@ -164,6 +167,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 _rl_stages("clip", "clip 0.2, 3 passes", clip=0.2, passes=3),
             ),
             samples=2000,
+            count_lost=True,
         ),
     )
 }

@@ -230,8 +230,8 @@ class PolicyLoss(RewardLoss):
         self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None, values: Tensor | None
     ) -> Tensor:
         """Loss of each sample, of actions taken now or earlier."""
-        critic = self.baseline == "value"
-        if critic and values is None:
+        critic = values if self.baseline == "value" else None
+        if self.baseline == "value" and critic is None:
             raise UserError(
                 "values is None; a value baseline needs a critic's estimates, shape (B,), such as "
                 "those of ActorCritic.both"
@@ -245,14 +245,14 @@ class PolicyLoss(RewardLoss):
                 penalty=self._get("penalty"),
                 rewards=self._rewards(inputs, labels),
                 draws=self.draws,
-                baseline=values if critic and values is not None else self.baseline,
+                baseline=self.baseline if critic is None else critic,
                 generator=self.generator,
                 validate=self.validate,
             )
             self._taken = taken if self._begun else None
         loss = rollout_loss(logits, taken, clip=self.clip)
-        if critic and values is not None and self.value_weight > 0:
-            loss = loss + self.value_weight * value_loss(values, taken)
+        if critic is not None and self.value_weight > 0:
+            loss = loss + self.value_weight * value_loss(critic, taken)
         return loss
 
     def _reduce(self, loss: Tensor) -> Tensor:

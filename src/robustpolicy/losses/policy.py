@@ -150,14 +150,14 @@ def sample_actions(
 
 
 def invert_cdf(logits: Tensor, u: Tensor) -> Tensor:
-    """The class at which the cumulative softmax(logits) passes a number in [0, 1).
+    """The classes at which the cumulative softmax(logits) passes numbers in [0, 1).
 
     Args:
         logits: shape (..., C).
         u: K numbers a sample, shape (..., K), in the dtype in which to sum, float32 or wider.
 
     Returns:
-        Class indices, int64, shape (..., K). A class of probability 0 is never taken.
+        Class indices, int64, the shape of ``u``. A class of probability 0 is never taken.
     """
     cdf = logits.detach().softmax(-1, dtype=u.dtype).cumsum_(-1)
     # Rounding can leave the last sum below or above 1: scale by it, so that u stays inside.

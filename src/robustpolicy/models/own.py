@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -26,7 +27,8 @@ def build_own(reference: str, num_classes: int) -> nn.Module:
     Raises:
         UserError: it cannot be imported or fails, or does not return an nn.Module.
     """
-    found = load(reference, _RETURNS)
+    with torch.random.fork_rng([]):  # the first import must leave the weights' generator alone
+        found = load(reference, _RETURNS)
     if isinstance(found, nn.Module):
         model = copy.deepcopy(found)
     else:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustpolicy.data import Split, load_dataset, splits, to_float
+from robustpolicy.data import Source, Split, load_dataset, splits, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.training.distributed import Group
 from robustpolicy.training.environment import Execution
@@ -78,30 +78,29 @@ def train_fused(
     execution = Execution.choose(str(device), precision, capture=False)
     recipe = recipes[0]
     dataset = load_dataset(recipe.dataset, data_dirs, recipe.image_size)
-    train_split, watched = (
-        split.to(execution.device) for split in splits(dataset, recipe.protocol, recipe.validation)
-    )
+    train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
     check_fit(recipe, dataset.source, train_split)
+    with torch.random.fork_rng():
+        model = build_recipe_model(recipe, dataset.source)
+    check_model(model, recipe.model, to_float(train_split.images[:2]))
     size = max_members or len(recipes)
+    pairs = list(zip(paths, recipes, strict=True))
     runs: list[Run] = []
     with torch.random.fork_rng(), StopRequests() as stop:
-        model = build_recipe_model(recipe, dataset.source)
-        check_model(model, recipe.model, to_float(dataset.train_images[:2]))
         loop = _Loop(
-            train_split,
-            watched,
+            dataset.source,
+            train_split.to(execution.device),
+            watched.to(execution.device),
             execution,
             stop,
             monitor or Monitor(),
             checkpoint_seconds,
             row_convolutions,
         )
-        for first in range(0, len(recipes), size):
+        for first in range(0, len(pairs), size):
             with ExitStack() as claims:
-                claimed = [
-                    claims.enter_context(Run.claim(*pair))
-                    for pair in list(zip(paths, recipes, strict=True))[first : first + size]
-                ]
+                some = pairs[first : first + size]
+                claimed = [claims.enter_context(Run.claim(*pair)) for pair in some]
                 for run in claimed:
                     run.keep_dataset(dataset)
                 loop.run([run for run in claimed if not run.done])
@@ -142,6 +141,7 @@ class _Member:
 class _Loop:
     """What all packs of a call share."""
 
+    dataset: Source
     train_split: Split
     watched: Split
     execution: Execution
@@ -175,9 +175,8 @@ class _Loop:
                 saved_at = time.monotonic()
 
     def _open(self, run: Run, packed: int) -> _Member:
-        state = State(
-            run.recipe, self.execution.device, self.execution.precision, dataset=run.source
-        )
+        where = self.execution.device
+        state = State(run.recipe, where, self.execution.precision, dataset=self.dataset)
         _resume(run, state, self.monitor, self.execution, Group())
         write_json(run.path / "environment.json", {**run.environment(), "packed": packed})
         return _Member(run, state)
