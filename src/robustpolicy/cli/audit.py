@@ -42,7 +42,7 @@ class Options:
     """Run folders of other models, whose examples are tried too."""
     train_loss: str | None = None
     """Loss that the model was trained with, for an attack to raise: cross-entropy, two-stage, pc,
-    gce, or an attack loss (ce, margin, dlr, rescaled-ce); a run knows its own."""
+    gce, mmc, or an attack loss (ce, margin, dlr, rescaled-ce); a run knows its own."""
     seed: int = 0
     """Seed of the draw and of the attacks."""
     dataset: str | None = None
