@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from robustpolicy.evaluation.judge import Progress, silent
 from robustpolicy.evaluation.plan import Plan
 from robustpolicy.evaluation.result import Evaluation, merge
 from robustpolicy.evaluation.target import load_target
+from robustpolicy.training.pool import tell
 from robustpolicy.training.processes import run_processes
 
 
@@ -77,7 +78,6 @@ def _work(
     data_dirs: Sequence[str | Path],
     state: Path | None,
     about: dict[str, Any] | None,
-    tell: Callable[[object], None],
 ) -> Evaluation:
     if place == "cpu":
         torch.set_num_threads(1)

@@ -1,0 +1,61 @@
+"""What the jobs of the tests do; importable in other processes."""
+
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from robustpolicy.training import get_recipe
+from robustpolicy.training.trainer import train
+
+
+def square(number):
+    return number**2
+
+
+def leave(path, text):
+    """Append to a file, which shows how often and in what order it was called."""
+    with Path(path).open("a") as file:
+        file.write(text + "\n")
+    return text
+
+
+def fail(path):
+    leave(path, "failed")
+    raise ValueError("it cannot be done\nand this is why")
+
+
+def die_once(path):
+    """Kill the own process at the first call."""
+    if not Path(path).exists():
+        leave(path, "begun")
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return "done"
+
+
+def hold(path, seconds):
+    """Say which process this is and take time; a second call is done at once."""
+    leave(path, str(os.getpid()))
+    if len(Path(path).read_text().split()) == 1:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+    return os.getpid()
+
+
+def surroundings():
+    return torch.get_num_threads(), os.getcwd()
+
+
+def recipe(seed, epochs):
+    return dataclasses.replace(get_recipe("digits-policy").with_epochs(epochs), seed=seed)
+
+
+def train_digits(folder, seed, epochs):
+    """Train, and say which process does."""
+    leave(Path(folder, "pids"), str(os.getpid()))
+    train(recipe(seed, epochs), Path(folder, f"seed{seed}"), device="cpu")
