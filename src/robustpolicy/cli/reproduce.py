@@ -16,6 +16,7 @@ from robustpolicy.experiments.paper import EXPERIMENTS, PAPER, Experiment, get_e
 
 if TYPE_CHECKING:
     from robustpolicy.experiments.cells import Cell
+    from robustpolicy.experiments.engines import Engine
     from robustpolicy.experiments.results import Results
 
 
@@ -43,9 +44,10 @@ class Options:
     """Attack with these alone: clean, fgsm, pgd, autoattack, transfer, ...; the table's if not
     given."""
     engine: Literal["local", "ray"] = "local"
-    """Run in processes of this machine, or on a Ray cluster."""
-    address: str = "auto"
-    """Address of the Ray cluster."""
+    """Run in processes of this machine, or as tasks of a Ray cluster (extra ray)."""
+    address: str | None = None
+    """Address of the Ray cluster: host:port, or auto for one that runs here; without it
+    $RAY_ADDRESS, or else a cluster of this machine's own."""
     workers: int | None = None
     """Processes, one thread each; as many as cores if not given."""
     shard: str | None = None
@@ -156,11 +158,11 @@ def reproduce(experiments: Sequence[Experiment], options: Options) -> int:
     return 1 if failed else 0
 
 
-def _engine(options: Options):  # type: ignore[no-untyped-def]
+def _engine(options: Options) -> Engine:
     from robustpolicy.experiments import engines
 
     if options.engine == "ray":
-        return engines.RayEngine(options.address)
+        return engines.RayEngine(options.address, options.workers)
     return engines.LocalEngine(options.workers)
 
 

@@ -17,6 +17,8 @@ from robustpolicy.experiments.results import Results
 from robustpolicy.report.tables import Table
 
 NOTHING = "–"
+#: A table of more measures has them as rows.
+WIDE = 6
 
 
 def experiment_tables(experiment: Experiment, results: Results) -> list[Table]:
@@ -96,6 +98,8 @@ def _rows(experiment: Experiment, records: Sequence[Measurement]) -> Table:
     """A row a method: the paper's number and ours under each measure."""
     headings = {record.measure: record.heading for record in records}
     printed = {record.measure for record in records if record.paper is not None}
+    if len(headings) > WIDE:
+        return _on_its_side(experiment, records)
     columns = ["training"]
     for measure, heading in headings.items():
         columns += [f"{heading}, paper", "ours"] if measure in printed else [heading]
@@ -111,6 +115,24 @@ def _rows(experiment: Experiment, records: Sequence[Measurement]) -> Table:
             cells.append(_ours(record))
         rows.append((*cells, _seeds(list(own.values()))))
     return Table(_title(experiment), tuple(columns), tuple(rows), _notes(experiment, records))
+
+
+def _on_its_side(experiment: Experiment, records: Sequence[Measurement]) -> Table:
+    """A row a measure, two columns a method: where there are many measures."""
+    columns = ["attack"]
+    for row in experiment.rows:
+        columns += [f"{row.label}, paper", "ours"]
+    rows = []
+    for measure, heading in {record.measure: record.heading for record in records}.items():
+        own = {record.row: record for record in records if record.measure == measure}
+        cells = [heading]
+        for row in experiment.rows:
+            record = own.get(row.key)
+            cells += [(record.paper if record else None) or NOTHING, _ours(record)]
+        rows.append(tuple(cells))
+    counts = (f"{_seeds(records)} seeds.",) if any(record.seeds for record in records) else ()
+    notes = (" ".join((*_notes(experiment, records), *counts)),)
+    return Table(_title(experiment), tuple(columns), tuple(rows), notes)
 
 
 def _matrices(experiment: Experiment, records: Sequence[Measurement]) -> list[Table]:
