@@ -180,3 +180,11 @@ def test_results_of_the_repository(capsys, monkeypatch):
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     pgd = next(r for r in rows if (r["row"], r["measure"]) == ("ce", "pgd"))
     assert (pgd["paper"], round(float(pgd["ours"]), 2)) == ("46.88", 55.25)
+
+
+@pytest.mark.slow
+def test_demo_runs_from_an_empty_folder(cli, tmp_path):
+    done = cli("demo", timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "two stages" in done.stdout
+    assert (tmp_path / "runs/demo/demo.png").stat().st_size > 20_000

@@ -1,6 +1,7 @@
 """What a sweep costs: FLOPs against a counter, time from what finished cells took."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from robustpolicy.experiments.curves import fluctuation, training_curves
 from robustpolicy.experiments.paper import EXPERIMENTS, Measure
 from robustpolicy.experiments.results import Results
 from robustpolicy.models import build_model
+from robustpolicy.report.export import export
 from robustpolicy.report.training_curves import draw_figure3
 from robustpolicy.training.environment import describe_environment
 from tests.experiments.cases import GRID
@@ -116,3 +118,7 @@ def test_figure_3(tmp_path, capsys):
     assert "Reduced: 3 epochs" in table.notes[0]
     assert (tmp_path / "figure3.png").stat().st_size > 10_000
     assert "lambda_2" in capsys.readouterr().out
+    for kind in ("markdown", "csv", "latex"):
+        assert table.rows[0][1] in export(experiment, results, kind).replace("--", "–")
+    curves = json.loads(export(experiment, results, "json"))["curves"]
+    assert [len(curve["losses"]) for curve in curves] == [3] * 9

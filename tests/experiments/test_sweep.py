@@ -42,13 +42,14 @@ def swept(tmp_path_factory):
 
 
 def test_every_cell_has_its_result(swept):
-    _, cells = swept
+    output, cells = swept
     assert [cell.name for cell in cells] == [
         "grid/policy-0.1-0.1-seed0", "grid/policy-0.1-1-seed0",
         "grid/policy-1-0.1-seed0", "grid/policy-1-1-seed0",
     ]  # fmt: skip
     for cell in cells:
         assert cell.done
+        assert (output / cell.name).resolve() == cell.run.resolve()
         result = json.loads(cell.result.read_text())
         assert result["recipe"] == cell.recipe.to_json()
         assert set(result["evaluations"][0]["attacks"]) == {"clean", "fgsm"}

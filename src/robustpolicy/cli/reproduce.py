@@ -49,7 +49,7 @@ class Options:
     """Address of the Ray cluster: host:port, or auto for one that runs here; without it
     $RAY_ADDRESS, or else a cluster of this machine's own."""
     workers: int | None = None
-    """Processes, one thread each; as many as cores if not given."""
+    """Processes, one thread each; as many as cores if not given, with CUDA one."""
     shard: str | None = None
     """Run share i/N of the cells, as in a Slurm array."""
     share: bool = True
@@ -61,7 +61,7 @@ class Options:
     results: Path | None = None
     """Results go below this; OUTPUT/results if not given."""
     known: tuple[Path, ...] = (Path("results"),)
-    """Folders whose results count as done too."""
+    """Folders whose results count as done too; without a folder, none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to train and attack."""
     data_dir: tuple[Path, ...] = ()
@@ -163,7 +163,10 @@ def _engine(options: Options) -> Engine:
 
     if options.engine == "ray":
         return engines.RayEngine(options.address, options.workers)
-    return engines.LocalEngine(options.workers)
+    from robustpolicy.training.environment import resolve_device
+
+    alone = options.workers is None and resolve_device(options.device).type == "cuda"
+    return engines.LocalEngine(1 if alone else options.workers)
 
 
 def _load_data(todo: Sequence[Cell], options: Options) -> None:

@@ -59,7 +59,8 @@ def plan_cells(
     Args:
         experiment: rows and recipes.
         seeds: one cell a row and seed.
-        output: run folders go to ``output/cells``, each named by its recipe.
+        output: run folders go to ``output/cells``, each named by its recipe; a link in
+            ``output/experiment`` names it by its row.
         results: results go to ``results/experiment``; to ``output/results`` if None.
     """
     return [

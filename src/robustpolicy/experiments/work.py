@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -110,6 +111,7 @@ def run_cell(cell: Cell, prefix: Path | None, surrogate: Path | None, where: Whe
                 return BUSY
             fork(shared, cell.recipe, cell.run)
         run = train(cell.recipe, cell.run, data_dirs=where.data_dirs, device=where.device)
+        _link(cell)
         found = _evaluate(run, cell.measures, surrogate, where)
         make_folder(cell.result.parent)
         write_json(cell.result, _result(cell, run, found))
@@ -174,6 +176,16 @@ def _result(cell: Cell, run: Run, found: list[dict[str, Any]]) -> dict[str, Any]
         },
         "evaluations": [*before, *found],
     }
+
+
+def _link(cell: Cell) -> None:
+    """Let the run be found by the cell's name too; a link, since tables overlap."""
+    link = cell.run.parent.parent / cell.name
+    with contextlib.suppress(OSError):  # not every file system has links
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(os.path.relpath(cell.run, link.parent))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from robustpolicy.experiments.claims import CLAIMS, Answer, judge_claims
+from robustpolicy.experiments.curves import training_curves
 from robustpolicy.experiments.measurements import (
     Difference,
     Measurement,
@@ -15,6 +16,7 @@ from robustpolicy.experiments.measurements import (
 from robustpolicy.experiments.paper import EXPERIMENTS, Experiment
 from robustpolicy.experiments.results import Results
 from robustpolicy.report.tables import Table
+from robustpolicy.report.training_curves import fluctuation_table
 
 NOTHING = "–"
 #: A table of more measures has them as rows.
@@ -23,6 +25,8 @@ WIDE = 6
 
 def experiment_tables(experiment: Experiment, results: Results) -> list[Table]:
     """All that there is to say about an experiment: numbers, differences between rows."""
+    if experiment.figure:
+        return [fluctuation_table(experiment, training_curves(experiment, results))]
     records = measurements(experiment, results)
     tables = _matrices(experiment, records) if experiment.grid else [_rows(experiment, records)]
     differences = paired_differences(experiment, results)
