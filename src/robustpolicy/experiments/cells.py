@@ -88,6 +88,11 @@ def run_folder(output: Path, recipe: Recipe) -> Path:
     return output / "cells" / _folder_name(recipe)
 
 
+def lock_of(run: Path) -> Path:
+    """The lock of a run folder in a sweep. It lies beside it: the folder may be set aside."""
+    return run.with_name(f".{run.name}.lock")
+
+
 def _folder_name(recipe: Recipe) -> str:
     return f"{recipe.dataset}-{recipe.loss.name}-seed{recipe.seed}-{recipe.id}"
 

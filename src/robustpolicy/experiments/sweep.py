@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from robustpolicy.experiments.cells import (
     Cell,
+    lock_of,
     merged,
     prefix_groups,
     shared_prefixes,
@@ -69,7 +72,7 @@ def run_cells(
         data_dirs: folders to look for the data in first.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
         tick: called about once a second, to show progress (see :func:`progress_of`).
-        on_done: called with the name of each cell that is done.
+        on_done: called with the name of each cell, prefix and surrogate that is done.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the same call goes on from the checkpoints.
@@ -79,10 +82,9 @@ def run_cells(
     report = Report()
 
     def note(outcome: Outcome) -> None:
-        if outcome.error is None and not outcome.value.busy and outcome.name in left:
+        if outcome.error is None and not outcome.value.busy:
             on_done(outcome.name)
 
-    left = {cell.name for cell in todo}
     while todo:
         jobs = plan_jobs(todo, output, share=share, data_dirs=data_dirs, device=device)
         outcomes = engine.run(jobs, tick=tick, on_outcome=note)
@@ -96,8 +98,25 @@ def run_cells(
                 report.warnings += outcome.value.warnings
         todo = [cell for cell in todo if cell.name in busy]
         if todo:
-            time.sleep(PATIENCE)
+            own = {cell.name: cell.run for cell in todo}
+            runs = [own.get(job.name, job.result) for job in jobs if job.name in busy]
+            _wait([run for run in runs if run is not None])
     return report
+
+
+def _wait(runs: Sequence[Path]) -> None:
+    """Wait until somebody gives one of these folders back."""
+    held = [run for run in runs if not _is_free(run)]
+    while held and not any(map(_is_free, held)):
+        time.sleep(PATIENCE)
+
+
+def _is_free(run: Path) -> bool:
+    try:
+        with FileLock(lock_of(run), timeout=0):
+            return True
+    except Timeout:
+        return False
 
 
 def plan_jobs(

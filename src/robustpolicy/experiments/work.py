@@ -18,7 +18,7 @@ from robustpolicy.attacks import ATTACKS, Threat, Transfer
 from robustpolicy.data import load_dataset
 from robustpolicy.errors import UserError
 from robustpolicy.evaluation import Plan, evaluate_run
-from robustpolicy.experiments.cells import Cell
+from robustpolicy.experiments.cells import Cell, lock_of
 from robustpolicy.experiments.paper import IMAGES, Measure
 from robustpolicy.experiments.results import evaluations_of, second_stage_epoch
 from robustpolicy.training.environment import public_environment, resolve_device
@@ -190,12 +190,9 @@ def _link(cell: Cell) -> None:
 
 @contextlib.contextmanager
 def _claimed(run: Path) -> Iterator[bool]:
-    """Whether a run folder is this process's, and nobody else's until the end.
-
-    The lock lies beside the folder, which may be set aside under it.
-    """
+    """Whether a run folder is this process's, and nobody else's until the end."""
     make_folder(run.parent)
-    lock = FileLock(run.with_name(f".{run.name}.lock"))
+    lock = FileLock(lock_of(run))
     try:
         lock.acquire(timeout=0)
         if (run / "lock").exists():  # somebody may train there without a sweep

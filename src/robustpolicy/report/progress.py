@@ -227,14 +227,13 @@ class SweepProgress:
             self._bar.stop()
 
     def done(self, name: str) -> None:
-        """A cell is done: its folder need not be read any more."""
-        if self._open.pop(name, None) is None:
-            return
-        if self._live:
+        """A cell is done, and its folder need not be read any more; or what cells share is."""
+        shared = self._open.pop(name, None) is None
+        if self._live and not shared:
             self._bar.advance(self._all)
             if name in self._tasks:
                 self._bar.remove_task(self._tasks.pop(name))
-        else:
+        elif not self._live:
             self._say(name, "done")
 
     def __call__(self) -> None:
