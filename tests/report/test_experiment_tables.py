@@ -262,3 +262,14 @@ def test_a_measure_of_other_settings_is_not_taken_for_it(results):
 def test_the_whole_plan_of_a_cell_is_done_only_with_every_measure(results, tmp_path):
     cells = plan_cells(GRID, [0], tmp_path / "o")
     assert [cell.is_done(results) for cell in cells] == [True, True, True, False]
+
+
+def test_trainings_without_a_second_stage_are_told(results):
+    assert "never began" not in experiment_tables(GRID, results)[0].notes[0]
+    recipe = dataclasses.replace(GRID.rows[3].recipe, seed=0)
+    told = result(recipe, 9)
+    told["training"]["second_stage_epoch"] = None
+    results.add(recipe, told)
+    said = "The second stage never began in 1 of 8 trainings: lambda_2 had no say."
+    assert said in experiment_tables(GRID, results)[0].notes[0]
+    assert said in claims_table("table1", results, GRID).notes[0]

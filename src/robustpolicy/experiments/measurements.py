@@ -11,6 +11,7 @@ from robustpolicy.evaluation.intervals import wilson
 from robustpolicy.experiments.paper import IMAGES, Experiment, Measure, Row
 from robustpolicy.experiments.results import Measured, Results
 from robustpolicy.experiments.statistics import holm, paired_t, t_interval
+from robustpolicy.training.recipe import TwoStage
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,18 @@ def _reduced(experiment: Experiment, row: Row, measure: Measure, images: int) ->
     if fewer and not any("images" in mark for mark in marks):
         marks.append(f"{images} test images, drawn at random")
     return "; ".join(marks)
+
+
+def stuck_in_first_stage(experiment: Experiment, results: Results) -> tuple[int, int]:
+    """Trainings whose second stage never began, so that lambda_2 had no say; and all with two."""
+    stuck, count = 0, 0
+    for row in experiment.rows:
+        if isinstance(row.recipe.loss, TwoStage) and row.recipe.loss.warmup != "none":
+            for recipe in results.seeds(row):
+                count += 1
+                training = results.of(recipe)[0].get("training", {})
+                stuck += training.get("second_stage_epoch") is None
+    return stuck, count
 
 
 @dataclass(frozen=True)

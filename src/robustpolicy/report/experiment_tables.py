@@ -12,6 +12,7 @@ from robustpolicy.experiments.measurements import (
     Measurement,
     measurements,
     paired_differences,
+    stuck_in_first_stage,
 )
 from robustpolicy.experiments.paper import EXPERIMENTS, Experiment
 from robustpolicy.experiments.results import Results
@@ -25,6 +26,7 @@ WIDE = 6
 
 def experiment_tables(experiment: Experiment, results: Results) -> list[Table]:
     """All that there is to say about an experiment: numbers, differences between rows."""
+    experiment = _with_stuck(experiment, results)
     if experiment.figure:
         return [fluctuation_table(experiment, training_curves(experiment, results))]
     records = measurements(experiment, results)
@@ -65,6 +67,15 @@ def difference_table(experiment: Experiment, differences: Sequence[Difference]) 
     return Table(f"{_title(experiment)}: differences", columns, rows, notes, words=(0, 1))
 
 
+def _with_stuck(experiment: Experiment, results: Results) -> Experiment:
+    """The experiment with a note on trainings that stayed in their first stage."""
+    stuck, count = stuck_in_first_stage(experiment, results)
+    if not stuck:
+        return experiment
+    said = f"The second stage never began in {stuck} of {count} trainings: lambda_2 had no say."
+    return dataclasses.replace(experiment, note=f"{said} {experiment.note}".strip())
+
+
 def claims_table(name: str, results: Results, experiment: Experiment | None = None) -> Table:
     """The paper's claims about a grid, and whether they hold on its cells and on ours."""
     experiment = experiment or EXPERIMENTS[name]
@@ -77,7 +88,8 @@ def claims_table(name: str, results: Results, experiment: Experiment | None = No
         "could not show a correlation of .5 four times in five."
     )
     title = f"Claims about {_title(experiment)}"
-    notes = (" ".join(filter(None, (note, experiment.mark))),)
+    stuck = _with_stuck(dataclasses.replace(experiment, note=""), results).note
+    notes = (" ".join(filter(None, (note, stuck, experiment.mark))),)
     return Table(title, columns, rows, notes, words=(0, 1, 2, 3, 5))
 
 

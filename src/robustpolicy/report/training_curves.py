@@ -46,7 +46,7 @@ def fluctuation_table(experiment: Experiment, curves: Sequence[Curve]) -> Table:
         "its 95 % t interval."
     )
     title = f"{experiment.title} (reduced)" if experiment.reduced else experiment.title
-    notes = (" ".join(filter(None, (note, experiment.mark))),)
+    notes = (" ".join(filter(None, (note, experiment.note, experiment.mark))),)
     return Table(title, ("lambda_2", "fluctuation", "trainings"), tuple(rows), notes)
 
 
