@@ -9,7 +9,7 @@ ifneq ($(wildcard ../shared/data),)
 export ROBUSTPOLICY_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo mnist test test-all lint format bench results audits readme clean
+.PHONY: help setup demo mnist test test-all lint format bench results audits adversarial readme clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -63,7 +63,11 @@ bench: $(PEERS) ## speed and equality against peers in the same run (an hour)
 results: $(STAMP) ## measure again what README and results/ show (some hours of one core)
 	$(BIN)/robustpolicy reproduce mnist --seeds 6 --results results
 	$(BIN)/robustpolicy reproduce eq4-alone --seeds 3 --results results
-	$(MAKE) audits
+	$(BIN)/robustpolicy reproduce rl --seeds 3 --results results
+	$(BIN)/robustpolicy reproduce rl-stages --results results
+	$(BIN)/python benchmarks/variance.py --write
+	$(BIN)/python benchmarks/reward_model.py --write
+	$(MAKE) audits adversarial
 
 AUDIT = $(BIN)/robustpolicy audit --threads 1
 audits: $(STAMP) ## audit LeNet5 on MNIST under six trainings
@@ -75,6 +79,17 @@ audits: $(STAMP) ## audit LeNet5 on MNIST under six trainings
 	for name in pc gce at trades; do $(AUDIT) runs/$$name --json results/audit/$$name.json; done
 	for name in at trades; do $(AUDIT) runs/$$name --epsilon 0.3 --json results/audit/$$name-0.3.json; done
 	for name in ce policy; do $(AUDIT) runs/mnist/$$name-seed0 --json results/audit/$$name.json; done
+
+EVALUATE = $(BIN)/robustpolicy evaluate --attacks clean fgsm pgd autoattack --samples 1000
+adversarial: export OMP_NUM_THREADS = 1
+adversarial: $(STAMP) ## adversarially trained LeNet5 on MNIST at eps .1 and .3 under AutoAttack (two hours of a core)
+	mkdir -p results/adversarial
+	$(BIN)/robustpolicy train mnist-at --threads 1 --output runs/at
+	$(BIN)/robustpolicy train mnist-trades --threads 1 --output runs/trades
+	$(BIN)/robustpolicy train mnist-at --epsilon 0.3 --step-size 0.075 --ramp 4 --epochs 10 --threads 1 --output runs/at-0.3
+	$(BIN)/robustpolicy train mnist-trades --epsilon 0.3 --step-size 0.075 --ramp 4 --epochs 10 --beta 1 --threads 1 --output runs/trades-0.3
+	for name in at trades; do $(EVALUATE) runs/$$name --epsilon 0.1 --json results/adversarial/$$name-0.1.json; done
+	for name in at trades; do $(EVALUATE) runs/$$name-0.3 --epsilon 0.3 --json results/adversarial/$$name-0.3.json; done
 
 readme: $(STAMP) ## write README's tables from results/
 	$(BIN)/python docs/tables.py

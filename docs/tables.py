@@ -1,4 +1,4 @@
-"""Write README's tables from results/, or check that they have not drifted.
+"""Write the tables of README and docs/rl.md from results/, or check that they have not drifted.
 
     python docs/tables.py [--check]
 
@@ -17,9 +17,13 @@ from robustpolicy.experiments.results import Summary, read_results
 from robustpolicy.report.tables import Table, experiment_table
 
 ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/rl.md")
 AUTOATTACK = re.compile(r"(<!-- autoattack -->\n).*?(<!-- end -->)", re.DOTALL)
+ADVERSARIAL = re.compile(r"(<!-- adversarial -->\n).*?(<!-- end -->)", re.DOTALL)
 AUDIT = re.compile(r"(<!-- audit -->\n).*?(<!-- end -->)", re.DOTALL)
 SPEED = re.compile(r"(<!-- speed -->\n).*?(<!-- end -->)", re.DOTALL)
+VARIANCE = re.compile(r"(<!-- variance -->\n).*?(<!-- end -->)", re.DOTALL)
+TEACHER = re.compile(r"(<!-- reward model -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -28,6 +32,9 @@ def render(text: str) -> str:
     text = BLOCK.sub(lambda found: found[1] + _table(found[2]) + "\n" + found[3], text)
     text = AUTOATTACK.sub(lambda found: found[1] + _autoattack() + "\n" + found[2], text)
     text = AUDIT.sub(lambda found: found[1] + _audit() + "\n" + found[2], text)
+    text = ADVERSARIAL.sub(lambda found: found[1] + _adversarial() + "\n" + found[2], text)
+    text = VARIANCE.sub(lambda found: found[1] + _variance() + "\n" + found[2], text)
+    text = TEACHER.sub(lambda found: found[1] + _teacher() + "\n" + found[2], text)
     return SPEED.sub(lambda found: found[1] + _speed() + "\n" + found[2], text)
 
 
@@ -47,31 +54,59 @@ def _table(name: str) -> str:
 
 def _autoattack() -> str:
     """Robust accuracy after each attack of the sequence, over seeds."""
-    rows, n, epsilon, where = [], 0, 0.0, ""
+    rows, some = [], {}
     for row in get_experiment("mnist").rows:
         cells = [json.loads(p.read_text()) for p in _autoattack_files(row.key)]
-        if not cells:
-            continue
-        attacks = [cell["attacks"] for cell in cells]
-        columns = [[a["clean"] for a in attacks], [a["pgd"] for a in attacks]]
-        columns += [
-            [a["autoattack"]["members"][member] for a in attacks]
-            for member in ("apgd-ce", "apgd-t", "fab-t", "square")
-        ]
-        shown = [
-            str(Summary(tuple(100 * entry["robust_accuracy"] for entry in column)))
-            for column in columns
-        ]
-        rows.append((row.label, *shown, str(len(cells))))
-        n, epsilon = cells[0]["n"], cells[0]["threat"]["epsilon"]
-        environment = cells[0]["environment"]
-        where = f"{environment['cpu']}, torch {environment['torch']}"
-    heading = ("training", "clean", "PGD-40", "APGD-CE", "+ APGD-T", "+ FAB-T", "+ Square", "seeds")
+        if cells:
+            rows.append((row.label, *_in_sequence(cells), str(len(cells))))
+            some = cells[0]
     note = (
-        f"Percent of {n} random test images, eps {epsilon:g}; AutoAttack standard, each column on "
-        f"what withstood the one before; mean over seeds (least–greatest). {where}."
+        f"Percent of {some['n']} random test images, eps {some['threat']['epsilon']:g}; "
+        "AutoAttack standard, each column on what withstood the one before; mean over seeds "
+        f"(least–greatest). {_where(some)}."
     )
-    return f"\n{Table('', heading, tuple(rows), (note,)).markdown()}\n"
+    return f"\n{Table('', ('training', *SEQUENCE, 'seeds'), tuple(rows), (note,)).markdown()}\n"
+
+
+def _adversarial() -> str:
+    """The same of adversarially trained models, one seed each."""
+    files = sorted((ROOT / "results" / "adversarial").glob("*.json"))
+    kept = [json.loads(path.read_text()) for path in files]
+    rows = tuple(
+        (
+            one["target"].removeprefix("runs/").split("-")[0],
+            f"{one['threat']['epsilon']:g}",
+            *_in_sequence([one]),
+        )
+        for one in kept
+    )
+    note = (
+        f"Percent of {kept[0]['n']} random test images, one seed; AutoAttack standard, each column "
+        f"on what withstood the one before. {_where(kept[0])}."
+    )
+    return f"\n{Table('', ('training', 'eps', *SEQUENCE), rows, (note,)).markdown()}\n"
+
+
+#: Columns of an evaluation with PGD and AutoAttack.
+SEQUENCE = ("clean", "PGD-40", "APGD-CE", "+ APGD-T", "+ FAB-T", "+ Square")
+
+
+def _in_sequence(cells: list[dict]) -> list[str]:
+    """Robust accuracy over seeds in these columns."""
+    attacks = [cell["attacks"] for cell in cells]
+    columns = [[a["clean"] for a in attacks], [a["pgd"] for a in attacks]]
+    columns += [
+        [a["autoattack"]["members"][member] for a in attacks]
+        for member in ("apgd-ce", "apgd-t", "fab-t", "square")
+    ]
+    return [
+        str(Summary(tuple(100 * entry["robust_accuracy"] for entry in column)))
+        for column in columns
+    ]
+
+
+def _where(result: dict) -> str:
+    return f"{result['environment']['cpu']}, torch {result['environment']['torch']}"
 
 
 def _autoattack_files(key: str) -> list[Path]:
@@ -112,6 +147,43 @@ def _after(audit: dict, attack: str) -> float:
     return audit["attacks"][attack]["robust_accuracy"]
 
 
+def _variance() -> str:
+    """Variance of the sampled gradient under each baseline."""
+    kept = json.loads((ROOT / "results/rl/variance.json").read_text())
+    heading = ("baseline", *(f"after {row['steps']} steps" for row in kept["rows"]))
+    accuracy = (
+        "accuracy of the batch, %",
+        *(f"{100 * row['accuracy']:.1f}" for row in kept["rows"]),
+    )
+    rows = [
+        (name, *(f"{row['ratios'][name]:.2f}" for row in kept["rows"]))
+        for name in kept["rows"][0]["ratios"]
+    ]
+    note = (
+        f"Mean squared distance from the exact gradient over that of one draw without a baseline; "
+        f"{kept['draws']} draws, one batch of {kept['batch']}. {_without_load(kept['machine'])}."
+    )
+    return f"\n{Table('', heading, (accuracy, *rows), (note,)).markdown()}\n"
+
+
+def _teacher() -> str:
+    """Clean accuracy of students that saw no labels."""
+    kept = json.loads((ROOT / "results/rl/reward-model.json").read_text())
+    rows = tuple(
+        (name, str(Summary(tuple(100 * value for value in values))), str(len(values)))
+        for name, values in kept["clean"].items()
+    )
+    note = (
+        "Clean accuracy, percent of all test images; mean over seeds (least to greatest). "
+        f"{_without_load(kept['machine'])}."
+    )
+    return f"\n{Table('', ('training', 'clean', 'seeds'), rows, (note,)).markdown()}\n"
+
+
+def _without_load(machine: str) -> str:
+    return re.sub(r", load [0-9.]+", "", machine)
+
+
 def _speed() -> str:
     """Ratios of the benchmarks, and the machines they were taken on."""
     kept = [json.loads(p.read_text()) for p in sorted((ROOT / "results/benchmarks").glob("*.json"))]
@@ -120,7 +192,7 @@ def _speed() -> str:
         for one in kept
         for row in one["rows"]
     )
-    notes = tuple(sorted({re.sub(r", load [0-9.]+", "", one["machine"]) for one in kept}))
+    notes = tuple(sorted({_without_load(one["machine"]) for one in kept}))
     return f"\n{Table('', ('what', 'ratio', 'aim'), rows, notes).markdown()}\n"
 
 
@@ -130,17 +202,17 @@ def _reached(row: dict) -> bool:
 
 
 def main() -> int:
-    """Rewrite the README, or compare."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    made = render(text)
-    if "--check" in sys.argv[1:]:
-        if made != text:
-            print("README.md does not match results/; run `make readme`", file=sys.stderr)
-            return 1
-        return 0
-    path.write_text(made)
-    return 0
+    """Rewrite the pages, or compare."""
+    drifted = 0
+    for path in (ROOT / name for name in PAGES):
+        text = path.read_text()
+        made = render(text)
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif made != text:
+            print(f"{path.name} does not match results/; run `make readme`", file=sys.stderr)
+            drifted = 1
+    return drifted
 
 
 if __name__ == "__main__":

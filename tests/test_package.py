@@ -22,7 +22,7 @@ MODULES = sorted(
 
 #: Data flows one way: a file imports from its own floor or from those above it in this list.
 FLOORS = [
-    ("errors", "lazy", "version", "randomness", "draws"),
+    ("errors", "importing", "lazy", "version", "randomness", "draws"),
     ("losses", "models"),
     ("data",),
     ("attacks",),
@@ -60,7 +60,7 @@ def test_the_training_core_needs_torch_numpy_and_safetensors_alone():
     """As on a GPU machine without a network: everything else is made unimportable."""
     program = """
 import sys
-absent = set("scipy sklearn tyro rich matplotlib pooch jinja2".split())
+absent = set("scipy sklearn tyro rich matplotlib pooch jinja2 PIL".split())
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in absent:

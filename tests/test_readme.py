@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_python_examples_run(capsys, tmp_path, monkeypatch):
@@ -25,6 +25,13 @@ def test_python_examples_run(capsys, tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), namespace)
     assert "% withstand every attack" in capsys.readouterr().out
     assert namespace["loss_fn"].stage in (1, 2)
+
+
+def test_the_loop_with_several_passes_runs():
+    (block,) = blocks("python", (ROOT / "docs" / "rl.md").read_text())
+    namespace = {}
+    exec(compile(block, "rl.md", "exec"), namespace)
+    assert namespace["model"].weight.grad is not None
 
 
 def test_shell_examples_run(cli, tmp_path):

@@ -27,12 +27,12 @@ class Shard:
 
 
 #: Where draws come from: a generator, a process's share of one, or (None) torch's global one.
-Source = torch.Generator | Shard | None
+RandomSource = torch.Generator | Shard | None
 
 
 def uniform(
     shape: tuple[int, ...],
-    source: Source,
+    source: RandomSource,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     low: float = 0.0,
@@ -47,7 +47,7 @@ def uniform(
     )
 
 
-def normal(shape: tuple[int, ...], source: Source, device: torch.device) -> Tensor:
+def normal(shape: tuple[int, ...], source: RandomSource, device: torch.device) -> Tensor:
     """Standard normal numbers; the first axis counts the samples of the batch."""
     return _draw(
         lambda values, generator: values.normal_(generator=generator),
@@ -57,7 +57,9 @@ def normal(shape: tuple[int, ...], source: Source, device: torch.device) -> Tens
     )
 
 
-def integers(high: int, shape: tuple[int, ...], source: Source, device: torch.device) -> Tensor:
+def integers(
+    high: int, shape: tuple[int, ...], source: RandomSource, device: torch.device
+) -> Tensor:
     """Whole numbers in [0, high), int64; the first axis counts the samples of the batch."""
     return _draw(
         lambda values, generator: values.random_(0, high, generator=generator),
@@ -67,7 +69,7 @@ def integers(high: int, shape: tuple[int, ...], source: Source, device: torch.de
     )
 
 
-def _whole(shape: tuple[int, ...], source: Source) -> tuple[int, ...]:
+def _whole(shape: tuple[int, ...], source: RandomSource) -> tuple[int, ...]:
     return (source.total, *shape[1:]) if isinstance(source, Shard) else shape
 
 
@@ -75,7 +77,7 @@ def _draw(
     fill: Callable[[Tensor, torch.Generator | None], Tensor],
     values: Tensor,
     shape: tuple[int, ...],
-    source: Source,
+    source: RandomSource,
 ) -> Tensor:
     if not isinstance(source, Shard):
         return fill(values, source)

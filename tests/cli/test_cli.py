@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from robustpolicy.cli import COMMANDS, main
@@ -55,6 +56,7 @@ def test_every_recipe_field_is_a_flag(capsys):
         "--augmentation",
         "--normalize",
         "--validation",
+        "--image-size",
         "--penalty",
         "--warmup-penalty",
         "--reward",
@@ -88,6 +90,9 @@ ERRORS = [
     ("train digits-ce --model alexnet", "unknown model 'alexnet'"),
     ("train digits-ce --model vgg13", "vgg13 cannot take images of digits"),
     ("train digits-ce --dataset imagenet", "unknown data set 'imagenet'"),
+    ("train digits-ce --dataset ./nowhere", "no data set ./nowhere"),
+    ("train digits-ce --image-size 32", "digits has a size of its own"),
+    ("train digits-ce --model nowhere:make", "No module named 'nowhere'"),
     ("train digits-ce --data-dir nowhere", "nowhere is not a folder"),
     ("train digits-ce --threads 0", "--threads is 0"),
     ("train digits-ce --threads 100000", "--threads is 100000"),
@@ -127,10 +132,14 @@ ERRORS = [
     ("evaluate torch.nn:Identity --dataset digits", "logits have shape"),
     ("evaluate torch.nn:Linear --dataset digits", "failed: TypeError"),
     ("evaluate torch.nn:Identity", "--dataset"),
+    ("evaluate {run} --image-size 20", "leave --image-size out"),
+    ("evaluate {run} --dataset json:loads", "no epsilon for json:loads; give a radius"),
+    ("evaluate {run} --dataset json:loads --epsilon 0.1", "json:loads failed: TypeError"),
     ("data", "list"),
     ("data burn", "'burn'"),
     ("data fetch", "needs a name"),
     ("data check imagenet", "unknown data set"),
+    ("data fetch json:loads", "nothing to fetch"),
     ("data list mnist", "takes no name"),
 ]
 
@@ -194,6 +203,21 @@ def test_data_commands(cli):
     assert done.returncode == 0
     assert "in the package" in done.stdout
     assert "comes with the package" in cli("data", "fetch", "digits").stdout
+
+
+def test_data_of_ones_own_are_described_and_warned_of(cli, tmp_path):
+    images = np.linspace(0, 1, 8 * 25).reshape(8, 5, 5)
+    labels = np.arange(8) % 2
+    np.savez(
+        tmp_path / "x.npz",
+        train_images=images, train_labels=labels, test_images=images[:3], test_labels=labels[:3],
+        classes=["cat", "dog"],
+    )  # fmt: skip
+    done = cli("data", "check", "x.npz")
+    assert done.stdout == "x.npz: 8 train and 3 test images, 1x5x5\n  cat: 4 + 2\n  dog: 4 + 1\n"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2  # of train and of test
+    assert lines[0].startswith("warning: x.npz: train_images are floats between the 256 levels")
 
 
 @pytest.mark.mnist

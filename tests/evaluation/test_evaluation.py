@@ -9,6 +9,8 @@ from torch import nn
 
 from robustpolicy import FGSM, PGD, Threat, UserError, evaluate
 from robustpolicy.evaluation import choose_samples, evaluate_run, load_target, paper_plan, wilson
+from robustpolicy.evaluation.target import DATASET_OF_MODEL
+from robustpolicy.models import MODELS
 
 THREAT = Threat(0.1)
 
@@ -177,6 +179,9 @@ class TestTargets:
             load_target(str(digits_run.path), model="lenet5")
         with pytest.raises(UserError, match="trained on digits, not mnist"):
             load_target(str(digits_run.path), dataset="mnist")
+
+    def test_every_model_has_its_data_set(self):
+        assert set(DATASET_OF_MODEL) == set(MODELS)
 
     def test_weights(self, digits_run, tmp_path):
         file = str(digits_run.path / "weights.safetensors")

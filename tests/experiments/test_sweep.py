@@ -232,6 +232,17 @@ def test_the_older_table(swept):
     assert not any(read_results(output / "results", GRID.with_epochs(5)).values())
 
 
+def test_classes_that_were_lost_are_counted(swept):
+    output, _ = swept
+    results = read_results(output / "results", GRID)
+    results["policy-0.1-1"][0]["evaluations"][0]["clean_accuracy_by_class"] = [0.0, 0.5, 0.0]
+    results["policy-1-1"][0]["evaluations"][0]["clean_accuracy_by_class"] = None
+    table = experiment_table(dataclasses.replace(GRID, count_lost=True), results)
+    place = table.columns.index("classes lost")
+    assert (table.rows[2][place], table.rows[6][place]) == ("2", "0")
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
 def test_a_result_that_is_none(tmp_path):
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "ce-seed0.json").write_text("{")

@@ -1,4 +1,4 @@
-"""PC and GCE against their published formulas, term by term."""
+"""PC, GCE and MMC against their published formulas, term by term."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustpolicy import UserError
-from robustpolicy.losses import GCELoss, PCLoss, gce_loss, pc_loss
+from robustpolicy.losses import GCELoss, MMCLoss, PCLoss, gce_loss, mmc_loss, pc_loss
 from tests.losses.cases import batch, gradient
 
 
@@ -25,8 +25,15 @@ def gce_by_hand(q, y, alpha=1 / 3):
     return p[y] ** alpha * sum(v * v.log() for v in g) / math.log(len(q))
 
 
+def mmc_by_hand(q, y):
+    return -q[y]
+
+
+FORMULAS = [(pc_loss, pc_by_hand), (gce_loss, gce_by_hand), (mmc_loss, mmc_by_hand)]
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
-@pytest.mark.parametrize(("loss", "by_hand"), [(pc_loss, pc_by_hand), (gce_loss, gce_by_hand)])
+@pytest.mark.parametrize(("loss", "by_hand"), FORMULAS)
 def test_equals_the_formula_and_its_gradient(loss, by_hand, classes):
     logits, labels = batch((20, classes))
     ours = loss(logits, labels)
@@ -35,7 +42,7 @@ def test_equals_the_formula_and_its_gradient(loss, by_hand, classes):
     torch.testing.assert_close(gradient(ours, logits), gradient(theirs, logits))
 
 
-@pytest.mark.parametrize("loss", [pc_loss, gce_loss])
+@pytest.mark.parametrize("loss", [pc_loss, gce_loss, mmc_loss])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_huge_logits_stay_finite(loss, dtype):
     signs = torch.randint(0, 3, (200, 10), generator=torch.Generator().manual_seed(0)) - 1
@@ -82,7 +89,12 @@ def test_bad_settings(make, message):
         make()
 
 
-@pytest.mark.parametrize("loss", [pc_loss, gce_loss])
+def test_mmc_as_a_module_is_the_mean():
+    logits, labels = batch((20, 5))
+    torch.testing.assert_close(MMCLoss()(logits, labels), mmc_loss(logits, labels).mean())
+
+
+@pytest.mark.parametrize("loss", [pc_loss, gce_loss, mmc_loss])
 def test_bad_input(loss):
     logits, labels = batch((4, 3))
     with pytest.raises(UserError, match="labels are"):

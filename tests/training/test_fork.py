@@ -143,6 +143,8 @@ def test_what_has_the_same_prefix():
         with_loss(warmup="cross-entropy", warmup_penalty=0.1, reward=2.0)
     )
     assert prefix_of(with_loss(warmup="none")) is None
+    assert prefix_of(with_loss(actions="sampled", baseline="value")) is None
+    assert prefix_of(with_loss(entropy=0.1)) is None
     plain = dataclasses.replace(BASE, loss=CrossEntropy())
     assert prefix_of(plain) is None
     assert continues(prefix_of(warm), plain)

@@ -8,10 +8,10 @@ import torch
 from robustpolicy import PGD, Threat, evaluate
 from robustpolicy.training import get_recipe, train
 from robustpolicy.training.loss import TrainingLoss, build_loss
-from robustpolicy.training.recipe import GCE, PC, CrossEntropy, Sgd, TwoStage
+from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, Sgd, TwoStage
 
 LOSSES = [CrossEntropy(), TwoStage(warmup="none"), TwoStage(warmup="none", actions="expected"),
-          PC(), GCE()]  # fmt: skip
+          TwoStage(warmup="none", entropy=0.3), PC(), GCE(), MMC()]  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
@@ -24,10 +24,13 @@ def test_attacks_raise_what_was_trained(loss):
     torch.testing.assert_close(values.mean(), build_loss(loss)(logits, labels))
 
 
-@pytest.mark.parametrize("loss", [PC(warmup_epochs=12), GCE()], ids=["pc", "gce"])
-def test_the_baselines_learn(loss, digits, tmp_path):
+BASELINES = [(PC(warmup_epochs=12), 0.1), (GCE(), 0.1), (MMC(), 0.003)]
+
+
+@pytest.mark.parametrize(("loss", "rate"), BASELINES, ids=["pc", "gce", "mmc"])
+def test_the_baselines_learn(loss, rate, digits, tmp_path):
     recipe = dataclasses.replace(
-        get_recipe("digits-ce"), epochs=16, optimizer=Sgd(drops=(12,)), loss=loss
+        get_recipe("digits-ce"), epochs=16, optimizer=Sgd(rate, drops=(12,)), loss=loss
     )
     run = train(recipe, tmp_path, device="cpu")
     history = run.history()

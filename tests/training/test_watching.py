@@ -12,8 +12,9 @@ from robustpolicy.data import load_dataset, splits
 from robustpolicy.evaluation import load_target
 from robustpolicy.models import LeNet5
 from robustpolicy.training import Monitor, Run, get_recipe, train
+from robustpolicy.training.adversarial import objective
 from robustpolicy.training.distributed import Group
-from robustpolicy.training.recipe import AdamW, Recipe, Sgd, Watch
+from robustpolicy.training.recipe import AdamW, NoAdversary, Recipe, Sgd, Watch
 from robustpolicy.training.state import State
 from robustpolicy.training.step import train_step
 from robustpolicy.training.watching import accuracy_of, is_best, is_over, robust_accuracy_of
@@ -190,7 +191,8 @@ def test_bfloat16_trains_and_keeps_float32_weights(tmp_path):
     assert Run.open(tmp_path).environment()["precision"] == "bfloat16"
     state = State(recipe, torch.device("cpu"), "bfloat16")
     x = torch.rand(4, 1, 28, 28)
-    logits = state.forward(x)
+    y = torch.arange(4)
+    _, logits = objective(state.model, state.loss, x, y, None, NoAdversary(), "bfloat16")
     assert logits.dtype == torch.float32
     with torch.no_grad():
         gap = (logits - state.model(x)).abs().max()

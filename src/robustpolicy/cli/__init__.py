@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from robustpolicy.errors import UserError
@@ -32,6 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"robustpolicy {__version__}")
         return 0
     command, *rest = arguments
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        return _run(command, rest)
+
+
+def _run(command: str, rest: Sequence[str]) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(f"unknown command {command!r}; choose one of {', '.join(COMMANDS)}")
@@ -55,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"robustpolicy: {error}", file=sys.stderr)
         return 128 + error.signum  # type: ignore[attr-defined]
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning in one line, without the place in our code that gave it."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def _load(command: str) -> Callable[[Sequence[str]], int | None]:

@@ -23,14 +23,15 @@ class Options:
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder; MODULE:CALLABLE, importable from here, returning an nn.Module (this runs its
-    code; needs --dataset); or a file of weights (needs --model)."""
+    code, with the number of classes if it takes that; needs --dataset); or a file of weights
+    (needs --model)."""
     claim: float | None = None
     """Robust accuracy claimed, such as 0.49; what PGD-40 with cross-entropy leaves if not given."""
     norm: Literal["Linf", "L2"] = "Linf"
     """Norm of the ball."""
     epsilon: float | None = None
     """Radius of the ball, inputs in [0, 1]; the paper's for the data set if not given (Linf alone:
-    digits and mnist 0.1, cifar10 0.04)."""
+    digits and mnist 0.1, cifar10 0.04). Needed for a data set of your own."""
     budget: Literal["quick", "standard", "full"] = "standard"
     """How hard to try: quick takes minutes on LeNet5; standard adds AutoAttack; full adds seeds."""
     samples: int = 1000
@@ -45,9 +46,14 @@ class Options:
     seed: int = 0
     """Seed of the draw and of the attacks."""
     dataset: str | None = None
-    """Data set: digits, mnist or cifar10; a run knows its own."""
+    """Data set: digits, mnist or cifar10; or your own: a folder of class folders of images, a .npz
+    file, or MODULE:CALLABLE (its code is run). A run knows its own."""
+    image_size: int = 0
+    """Scale the images of a folder to squares of this side; 0 takes them as they are. A run knows
+    its own."""
     model: str | None = None
-    """Model of a file of weights: lenet5, small-cnn, vgg13 or resnet18."""
+    """Model of a file of weights: lenet5, small-cnn or vit-mnist; vgg13, vgg13-narrow, resnet18,
+    small-cnn-cifar10 or vit-cifar10; or MODULE:CALLABLE."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to run the model."""
     threads: int | None = None
@@ -70,13 +76,12 @@ def run(arguments: Sequence[str]) -> None:
     """Audit a target; print the verdict, the checks and the reasons."""
     options = parse(Options, arguments, "audit")
 
-    import torch
-
     from robustpolicy.cli.threat import threat_of
-    from robustpolicy.data import load_dataset, to_float
+    from robustpolicy.data import to_float
     from robustpolicy.errors import UserError
     from robustpolicy.evaluation import choose_samples, load_target
     from robustpolicy.evaluation.audit import audit
+    from robustpolicy.evaluation.layout import arrange
     from robustpolicy.report.progress import AuditProgress
     from robustpolicy.report.tables import audit_table
     from robustpolicy.training.environment import (
@@ -93,19 +98,21 @@ def run(arguments: Sequence[str]) -> None:
         raise UserError(f"--claim is {options.claim:g}; give a fraction in [0, 1], not percent")
     set_threads(options.threads)
     device = resolve_device(options.device)
-    words = (options.target, options.model, options.dataset)
+    words = (options.target, options.model, options.dataset, options.image_size)
     target = load_target(*words)
-    dataset = load_dataset(target.dataset, options.data_dir)
+    threat = threat_of(options.norm, options.epsilon, target.dataset)
+    dataset = target.load(options.data_dir)
     total = len(dataset.test_labels)
     count = None if options.indices else min(options.samples, total)
     chosen = choose_samples(total, count, options.indices, options.seed)
     surrogates = {name: load_target(name).model.to(device) for name in options.surrogate}
+    model = target.model.to(device)
     with AuditProgress(quiet=options.quiet) as progress:
         found = audit(
-            target.model.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            to_float(dataset.test_images[chosen]),
+            model,
+            arrange(model, to_float(dataset.test_images[chosen])),
             dataset.test_labels[chosen],
-            threat_of(options.norm, options.epsilon, target.dataset),
+            threat,
             claim=options.claim,
             train_data=(dataset.train_images, dataset.train_labels),
             surrogates=surrogates,

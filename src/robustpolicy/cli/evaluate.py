@@ -21,7 +21,8 @@ class Options:
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A run folder; MODULE:CALLABLE, importable from here, returning an nn.Module (this runs its
-    code; needs --dataset); or a file of weights (needs --model)."""
+    code, with the number of classes if it takes that; needs --dataset); or a file of weights
+    (needs --model)."""
     attacks: tuple[str, ...] = ("clean", "fgsm", "pgd")
     """Some of clean, fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square, spsa, autoattack,
     transfer (needs --surrogate)."""
@@ -36,7 +37,7 @@ class Options:
     """Norm of the ball."""
     epsilon: float | None = None
     """Radius of the ball, inputs in [0, 1]; the paper's for the data set if not given (Linf alone:
-    digits and mnist 0.1, cifar10 0.04)."""
+    digits and mnist 0.1, cifar10 0.04). Needed for a data set of your own."""
     steps: int = 40
     """Steps of PGD."""
     step_size: float = 0.01
@@ -55,9 +56,14 @@ class Options:
     seed: int = 0
     """Seed of the draw and of the attacks."""
     dataset: str | None = None
-    """Data set: digits, mnist or cifar10; a run knows its own."""
+    """Data set: digits, mnist or cifar10; or your own: a folder of class folders of images, a .npz
+    file, or MODULE:CALLABLE (its code is run). A run knows its own."""
+    image_size: int = 0
+    """Scale the images of a folder to squares of this side; 0 takes them as they are. A run knows
+    its own."""
     model: str | None = None
-    """Model of a file of weights: lenet5, small-cnn, vgg13 or resnet18."""
+    """Model of a file of weights: lenet5, small-cnn or vit-mnist; vgg13, vgg13-narrow, resnet18,
+    small-cnn-cifar10 or vit-cifar10; or MODULE:CALLABLE."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to evaluate."""
     data_dir: tuple[Path, ...] = ()
@@ -78,7 +84,6 @@ def run(arguments: Sequence[str]) -> None:
     """Evaluate a target and print a table."""
     options = parse(Options, arguments, "evaluate")
 
-    from robustpolicy.data import load_dataset
     from robustpolicy.errors import UserError
     from robustpolicy.evaluation import evaluate_run, load_target
     from robustpolicy.evaluation.workers import evaluate_in_workers
@@ -94,14 +99,14 @@ def run(arguments: Sequence[str]) -> None:
     if options.json is not None and options.json.is_dir():
         raise UserError(f"--json {options.json} is a folder; give the name of a file")
     device = resolve_device(options.device)
-    words = (options.target, options.model, options.dataset)
+    words = (options.target, options.model, options.dataset, options.image_size)
     target = load_target(*words)
     attacks = _attacks(options, target.run)
     plan = _plan(options, attacks, target.dataset)
     about = {"target": list(words)}
 
     def load() -> Any:
-        return load_dataset(target.dataset, options.data_dir)
+        return target.load(options.data_dir)
 
     with EvaluationProgress(quiet=options.quiet) as progress:
         if options.workers > 1:
@@ -121,7 +126,7 @@ def run(arguments: Sequence[str]) -> None:
             result = plan.report(found, dataset, chosen, device)
         # A kept result knows a surrogate by its path alone, which may hold other weights by now.
         elif target.run is not None and options.state is None and not options.surrogate:
-            result = evaluate_run(target.run, plan, load, device, progress)
+            result = evaluate_run(target.run, plan, load, device, progress, target.dataset)
         else:
             model = target.model.to(device)
             result = plan.run(model, load(), progress, options.state, about)

@@ -96,7 +96,10 @@ def _show(options: Options, results: Results) -> None:
             raise UserError(
                 f"{options.name} has results over several numbers of epochs; give --epochs"
             )
-        text = "\n".join(export(experiment, results, options.format) for experiment in found)
+        texts = [export(experiment, results, options.format) for experiment in found]
+        if options.format == "csv":  # one heading, whatever the number of epochs
+            texts = [texts[0], *(text.partition("\n")[2] for text in texts[1:])]
+        text = ("" if options.format == "csv" else "\n").join(texts)
         if options.output is None:
             sys.stdout.write(text)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def _base(arguments: list[str]) -> tuple[str, Recipe | None, list[str]]:
                     raise UserError("--from needs a file, such as --from RUN/recipe.json")
                 path = arguments.pop(position)
             base = load_recipe(path)
-            name = f"{base.dataset}-{base.loss.name}"
+            name = re.sub(r"[^\w.]+", "-", f"{base.dataset}-{base.loss.name}").strip("-.")
             break
     return name, _scaled(base, arguments), arguments
 
@@ -95,6 +96,7 @@ def _scaled(base: Recipe | None, arguments: list[str]) -> Recipe | None:
 
 
 def _train(name: str, options: Options) -> None:
+    from robustpolicy.data import is_own
     from robustpolicy.report.progress import TrainingMonitor
     from robustpolicy.training import train
     from robustpolicy.training.environment import set_threads
@@ -130,5 +132,6 @@ def _train(name: str, options: Options) -> None:
             f"{threshold:g} %; train longer"
         )
     folders = " ".join(["", "--data-dir", *map(str, options.data_dir)]) if options.data_dir else ""
-    print(f"next: robustpolicy evaluate {done.path}{folders}")
+    epsilon = " --epsilon 0.031373" if is_own(options.recipe.dataset) else ""
+    print(f"next: robustpolicy evaluate {done.path}{epsilon}{folders}")
     sys.stdout.flush()

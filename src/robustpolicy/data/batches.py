@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustpolicy.data.datasets import Dataset
-from robustpolicy.draws import Shard, Source, integers, uniform
+from robustpolicy.data.arrays import Dataset
+from robustpolicy.draws import RandomSource, Shard, integers, uniform
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 
@@ -86,7 +86,7 @@ def epoch_batches(
     *,
     start: int = 0,
     augmentation: str = "none",
-    generator: Source = None,
+    generator: RandomSource = None,
     rows: Callable[[int], slice] = slice,
     joining: Joining | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -115,7 +115,7 @@ def epoch_batches(
         if isinstance(generator, Shard):
             generator.first, generator.total = wanted.start or 0, len(whole)
         chosen = whole[wanted]
-        images = split.images[chosen]
+        images = split.images.index_select(0, chosen)  # a fifth of the time of indexing
         if augmentation == "crop-flip":
             images = crop_flip(images, generator)
         yield to_float(images), split.labels[chosen], len(whole)
@@ -152,18 +152,33 @@ def epoch_order(
     )
 
 
-def crop_flip(images: Tensor, generator: Source) -> Tensor:
+def crop_flip(images: Tensor, generator: RandomSource) -> Tensor:
     """Random crops after zero padding, and random horizontal flips, each image its own.
 
     Args:
         images: uint8, shape (B, C, H, W).
         generator: source of the randomness, on the device of the images.
     """
+    return apply_crops(images, *draw_crops(len(images), generator, images.device))
+
+
+def draw_crops(n: int, generator: RandomSource, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Random corners, int64, shape (B, 2), and flips, bool, shape (B,), for :func:`apply_crops`."""
+    corners = integers(2 * PADDING + 1, (n, 2), generator, device)
+    return corners, uniform((n,), generator, device) < 0.5
+
+
+def apply_crops(images: Tensor, corners: Tensor, flip: Tensor) -> Tensor:
+    """Crops of zero-padded images, each at its own corner, some flipped.
+
+    Args:
+        images: uint8, shape (B, C, H, W).
+        corners: row and column of each crop in the padded image, shape (B, 2).
+        flip: which to flip horizontally, bool, shape (B,).
+    """
     n, _, height, width = images.shape
-    where = images.device
-    top, left = integers(2 * PADDING + 1, (n, 2), generator, where).unbind(1)
-    flip = uniform((n,), generator, where) < 0.5
+    top, left = corners.unbind(1)
     padded = F.pad(images, (PADDING,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 9, 9, H, W), a view
-    crops = windows[torch.arange(n, device=where), :, top, left]
+    crops = windows[torch.arange(n, device=images.device), :, top, left]
     return torch.where(flip[:, None, None, None], crops.flip(3), crops)

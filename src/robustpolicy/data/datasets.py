@@ -2,75 +2,56 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
-from torch import Tensor
 
+from robustpolicy.data.arrays import Arrays, Dataset
+from robustpolicy.data.cache import cached
 from robustpolicy.data.fetch import fetch
-from robustpolicy.data.files import Found, cache_dir, find, read, search_path
+from robustpolicy.data.files import Found, find, read, search_path
 from robustpolicy.data.formats import decode_cifar_binary, decode_cifar_python, decode_idx
+from robustpolicy.data.own import load_own
 from robustpolicy.data.sources import SOURCES, Source
 from robustpolicy.errors import UserError
 
-Arrays = dict[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set in memory.
-
-    Attributes:
-        source: name, classes, statistics.
-        train_images: uint8, shape (N, C, H, W).
-        train_labels: int64, shape (N,).
-        test_images: uint8, shape (M, C, H, W).
-        test_labels: int64, shape (M,).
-    """
-
-    source: Source
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-
 
 def get_source(name: str) -> Source:
-    """The description of a data set.
+    """The description of a data set; one of the user's own is loaded for it.
 
     Raises:
         UserError: unknown; lists the known ones.
     """
-    if name not in SOURCES:
-        raise UserError(f"unknown data set {name!r}; choose one of {', '.join(SOURCES)}")
-    return SOURCES[name]
+    return SOURCES[name] if name in SOURCES else load_own(name).source
 
 
-def load_dataset(name: str, data_dirs: Sequence[str | Path] = ()) -> Dataset:
+def load_dataset(name: str, data_dirs: Sequence[str | Path] = (), image_size: int = 0) -> Dataset:
     """Load a data set: from the given folders, ``$ROBUSTPOLICY_DATA``, the cache, or the network.
 
     Args:
-        name: ``"digits"``, ``"mnist"`` or ``"cifar10"``.
-        data_dirs: folders to look in first; the files may be spread over several.
+        name: ``"digits"``, ``"mnist"`` or ``"cifar10"``; or a data set of one's own: a folder of
+            class folders of images, a .npz file, or ``module:callable``, whose code is run.
+        data_dirs: folders to look in first for the files of MNIST and CIFAR-10, which may be
+            spread over several.
+        image_size: of a folder of images: side to which they are scaled and cut; 0 takes them as
+            they are.
 
     Raises:
         UserError: an unknown name, a missing folder, a damaged or altered file, or no network.
     """
-    source = get_source(name)
     folders = search_path(data_dirs)
+    if name not in SOURCES:
+        return load_own(name, image_size)
+    if image_size:
+        raise UserError(f"image_size is {image_size}, but {name} has a size of its own; leave it 0")
+    source = SOURCES[name]
     if not source.versions:
         arrays = _digits()
     else:
         found = find(source, folders) or fetch(source)
-        arrays = _cached(source, found)
+        arrays = cached(source.name, found.paths, lambda: decode(found))
     _check(source, arrays)
     return Dataset(source, **{key: torch.from_numpy(value) for key, value in arrays.items()})
 
@@ -100,40 +81,6 @@ def decode(found: Found) -> Arrays:
         "test_images": test[0].copy(),
         "test_labels": test[1],
     }
-
-
-def _cached(source: Source, found: Found) -> Arrays:
-    """Decoded arrays, kept in the user cache for as long as the files stay as they are."""
-    stamps = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in found.paths]
-    key = hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
-    path = cache_dir() / "decoded" / f"{source.name}-{key}.safetensors"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if (file.metadata() or {}).get("sha256") == _digest(arrays):
-                return arrays
-    except (OSError, SafetensorError):
-        pass  # none yet, or a damaged one: decode again
-    arrays = decode(found)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            save_file(arrays, temporary, metadata={"sha256": _digest(arrays)})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, SafetensorError):
-        pass  # a cache that cannot be written costs time, nothing else
-    return arrays
-
-
-def _digest(arrays: Arrays) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(arrays[name]).data)
-    return digest.hexdigest()
 
 
 def _digits() -> Arrays:

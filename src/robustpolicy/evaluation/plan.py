@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from robustpolicy.attacks import FGSM, PGD, Threat
-from robustpolicy.data import Dataset, to_float
+from robustpolicy.data import Dataset, describe, is_own, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.evaluation.evaluate import evaluate
 from robustpolicy.evaluation.judge import Progress
+from robustpolicy.evaluation.layout import arrange
 from robustpolicy.evaluation.result import Evaluation
 from robustpolicy.evaluation.samples import choose_samples
 from robustpolicy.training.environment import describe_environment, public_environment
@@ -87,9 +88,10 @@ class Plan:
     ) -> Evaluation:
         """Evaluate a model on these samples of the test split."""
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        x = to_float(dataset.test_images[chosen]).to(device)
         return evaluate(
-            model.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            to_float(dataset.test_images[chosen]).to(device),
+            model,
+            arrange(model, x),
             dataset.test_labels[chosen].to(device),
             self.threat,
             self.attacks,
@@ -132,9 +134,23 @@ def _by_class(correct: Tensor, labels: Tensor) -> list[float | None]:
     return [round(float(f.mean()), 4) if len(f) else None for f in flags]
 
 
+def paper_epsilon(dataset: str) -> float:
+    """The paper's epsilon of a data set.
+
+    Raises:
+        UserError: a data set that the paper does not have.
+    """
+    if dataset not in EPSILON:
+        raise UserError(
+            f"the paper has no epsilon for {dataset}; give a radius with --epsilon (inputs lie in "
+            "[0, 1]), such as 0.031373, which is 8/255"
+        )
+    return EPSILON[dataset]
+
+
 def paper_plan(dataset: str) -> Plan:
     """The paper's evaluation: clean, FGSM, PGD with 40 steps of .01, all test samples."""
-    return Plan(Threat(EPSILON[dataset]), ("clean", FGSM(), PGD(steps=40, step_size=0.01)))
+    return Plan(Threat(paper_epsilon(dataset)), ("clean", FGSM(), PGD(steps=40, step_size=0.01)))
 
 
 def evaluate_run(
@@ -143,17 +159,27 @@ def evaluate_run(
     load: Callable[[], Dataset],
     device: torch.device,
     progress: Progress | None = None,
+    dataset: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a finished run, or read what an equal evaluation has left in its folder.
 
     Args:
         run: a finished run.
         plan: what to evaluate.
-        load: gives the data set; called only if there is something to do.
+        load: gives the data set; called only if there is something to do, or to be compared.
         device: where to evaluate.
         progress: called after each batch.
+        dataset: name of the data set, if it is not the run's.
     """
-    path = run.path / "evaluation" / f"{plan.id}.json"
+    name = plan.id
+    if is_own(dataset or run.recipe.dataset):  # its name alone does not say what is in it
+        data = load()
+        name += "-" + describe(data)["sha256"][:12]
+
+        def load() -> Dataset:
+            return data
+
+    path = run.path / "evaluation" / f"{name}.json"
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):

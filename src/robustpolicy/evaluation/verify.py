@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from robustpolicy.attacks import AttackedModel, Threat
-from robustpolicy.data import load_dataset, to_float
+from robustpolicy.data import to_float
 from robustpolicy.errors import UserError
-from robustpolicy.evaluation.store import model_digest, stored_batches
+from robustpolicy.evaluation.layout import arrange
+from robustpolicy.evaluation.store import digest, model_digest, stored_batches
 from robustpolicy.evaluation.target import load_target
 
 
@@ -73,10 +74,17 @@ def _verify_one(
     loaded = load_target(*target)
     if model_digest(loaded.model) != kept["model"]:
         found.complaints += (f"{state.parent}: {target[0]} has other weights now",)
-    dataset = load_dataset(loaded.dataset, data_dirs)
+    dataset = loaded.load(data_dirs)
+    if int(indices.max()) >= len(dataset.test_labels):
+        found.complaints += (f"{state.parent}: {loaded.dataset} has fewer test images now",)
+        return
     x = to_float(dataset.test_images[indices]).to(device)
     y = dataset.test_labels[indices].to(device)
-    with AttackedModel(loaded.model.to(device)) as model:
+    train = (dataset.train_images, dataset.train_labels) if "audit" in kept else ()
+    if digest(x, y, indices, *train) != kept.get("data"):
+        found.complaints += (f"{state.parent}: {loaded.dataset} has other images or labels now",)
+    x = arrange(loaded.model.to(device), x)
+    with AttackedModel(loaded.model) as model:
         for _, batch in stored_batches(state.parent):
             if not len(batch.x_adv):
                 continue

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustpolicy.data import load_dataset
 from robustpolicy.evaluation.judge import Progress, silent
 from robustpolicy.evaluation.plan import Plan
 from robustpolicy.evaluation.result import Evaluation, merge
@@ -19,7 +18,7 @@ from robustpolicy.training.processes import run_processes
 
 
 def evaluate_in_workers(
-    target: Sequence[str | None],
+    target: Sequence[str | int | None],
     plan: Plan,
     chosen: Tensor,
     *,
@@ -82,7 +81,7 @@ def _work(
     if place == "cpu":
         torch.set_num_threads(1)
     loaded = load_target(*target)
-    dataset = load_dataset(loaded.dataset, data_dirs)
+    dataset = loaded.load(data_dirs)
 
     def progress(name: str, done: float, total: int) -> None:
         tell((name, done, total))

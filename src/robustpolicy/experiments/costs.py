@@ -93,7 +93,8 @@ class Clock:
         for recipe in results:
             for result in results.of(recipe):
                 environment = result.get("environment", {})
-                if environment.get("cpu") == here and environment.get("device") == "cpu":
+                known = recipe.dataset in IMAGES
+                if known and environment.get("cpu") == here and environment.get("device") == "cpu":
                     self._learn(recipe, result)
 
     def _learn(self, recipe: Recipe, result: dict[str, Any]) -> None:

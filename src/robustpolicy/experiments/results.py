@@ -203,6 +203,12 @@ def summarise(results: list[dict[str, Any]], attack: str) -> Summary | None:
     return Summary(values) if values else None
 
 
+def lost_classes(result: dict[str, Any]) -> int:
+    """Classes of which not one test image is classified correctly, which an average hides."""
+    evaluation = evaluations_of(result)[0]
+    return sum(share == 0 for share in evaluation.get("clean_accuracy_by_class") or ())
+
+
 def second_stage_epoch(history: list[dict[str, Any]]) -> int | None:
     """The first epoch (from 1) trained in stage 2; None if there is none."""
     return next((record["epoch"] for record in history if record.get("stage") == 2), None)

@@ -1,4 +1,4 @@
-"""Drop-in losses that the paper compares with: PC and GCE, each from its own publication."""
+"""Losses that the paper compares with: PC, GCE and MMC, each from its own publication."""
 
 from __future__ import annotations
 
@@ -84,6 +84,30 @@ def gce_loss(
     return (alpha * log_pi_y).exp() * (g * log_g).sum(1) / math.log(logits.shape[1])
 
 
+def mmc_loss(logits: Tensor, labels: Tensor, *, validate: bool = False) -> Tensor:
+    r"""Max-Mahalanobis centre loss, one value per sample.
+
+    .. math:: \|z - s \mu_y\|^2 = -q_y
+
+    for the logits of :class:`robustpolicy.models.MaxMahalanobis`. There is no softmax in it: other
+    classes play no part, the features are drawn to their own centre. The publication halves it, its
+    code does not, nor do we; the learning rate makes up for it.
+
+    Args:
+        logits: q, squared distances to the centres times -1, shape (B, C).
+        labels: y, int64, shape (B,).
+        validate: also look for NaN, inf and labels out of range (waits for the device).
+
+    Returns:
+        Loss per sample, shape (B,), never negative for logits of that layer.
+
+    Reference: Pang et al., *Rethinking Softmax Cross-Entropy Loss for Adversarial Robustness*
+    (2020).
+    """
+    _check(logits, labels, validate)
+    return -logits.gather(1, labels[:, None])[:, 0]
+
+
 class PCLoss(nn.Module):
     """:func:`pc_loss` as a module, after epochs of cross-entropy.
 
@@ -143,6 +167,14 @@ class GCELoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean loss of a batch."""
         return gce_loss(logits, labels, alpha=self.alpha).mean()
+
+
+class MMCLoss(nn.Module):
+    """:func:`mmc_loss` as a module, for a model that ends in ``MaxMahalanobis``."""
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of a batch."""
+        return mmc_loss(logits, labels).mean()
 
 
 def _check(logits: Tensor, labels: Tensor, validate: bool) -> None:

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustpolicy.draws import Source, uniform
+from robustpolicy.draws import RandomSource, uniform
 from robustpolicy.errors import UserError
+from robustpolicy.losses.rewards import expected_rewards, outcome, pick
 from robustpolicy.losses.validation import Amount, check_amounts, check_shapes, check_values
 
 #: How an action is taken from the policy.
@@ -34,7 +35,7 @@ def policy_loss(
     penalty: Amount = 1.0,
     actions: str = "greedy",
     rewards: Tensor | None = None,
-    generator: Source = None,
+    generator: RandomSource = None,
     reduction: str = "none",
     validate: bool = False,
 ) -> Tensor:
@@ -66,17 +67,17 @@ def policy_loss(
         >>> policy_loss(logits, torch.tensor([0, 1]), penalty=0.5)
         tensor([ 0.1269, -0.0635])
     """
-    _check(logits, labels, reward, penalty, actions, rewards, reduction, validate)
+    check_call(logits, labels, reward, penalty, actions, rewards, reduction, validate)
     rewards = None if rewards is None else rewards.detach()  # not a way to train a reward model
     if actions == "expected":
         # pi is held constant; what is left is a cross-entropy with soft, signed targets.
-        targets = _expected_rewards(logits, labels, reward, penalty, rewards)
+        targets = expected_rewards(logits, labels, reward, penalty, rewards)
         return _soft_cross_entropy(logits, targets, reduction)
     a = _take(logits, actions, generator)
-    correct, gain, loss = _outcome(a, logits, labels, reward, penalty, rewards)
+    correct, gain, loss = outcome(a, logits, labels, reward, penalty, rewards)
     surprise = F.cross_entropy(logits, a, reduction="none")  # (B,): -log pi_a
     # Autocast makes cross-entropy float32 whatever the logits are.
-    earned = _pick(correct, gain, -loss, logits.dtype).to(surprise.dtype)
+    earned = pick(correct, gain, -loss, logits.dtype).to(surprise.dtype)
     if reduction == "none":
         return surprise * earned
     # One node of autograd in place of a product and a mean.
@@ -91,7 +92,7 @@ def alternative_loss(
     penalty: Amount = 1.0,
     actions: str = "sampled",
     rewards: Tensor | None = None,
-    generator: Source = None,
+    generator: RandomSource = None,
     reduction: str = "none",
     validate: bool = False,
 ) -> Tensor:
@@ -109,42 +110,60 @@ def alternative_loss(
         >>> alternative_loss(logits, torch.tensor([1]), penalty=0.5, actions="greedy")
         tensor([0.6931])
     """
-    _check(logits, labels, reward, penalty, actions, rewards, reduction, validate)
+    check_call(logits, labels, reward, penalty, actions, rewards, reduction, validate)
     rewards = None if rewards is None else rewards.detach()  # not a way to train a reward model
     # Either way the loss is a cross-entropy with soft, constant targets, shape (B, C): one pass
     # of autograd instead of five.
     others = logits.shape[1] - 1
     if actions == "expected":
-        targets = _expected_rewards(logits, labels, reward, penalty, rewards)
+        targets = expected_rewards(logits, labels, reward, penalty, rewards)
         wrong = targets.clamp(max=0)
         wrong.sub_(wrong.sum(1, keepdim=True))
         targets.clamp_(min=0).add_(wrong, alpha=1 / others)
     else:
         a = _take(logits, actions, generator)
-        correct, gain, loss = _outcome(a, logits, labels, reward, penalty, rewards)
-        spread = _pick(correct, 0.0, loss / others, logits.dtype)
+        correct, gain, loss = outcome(a, logits, labels, reward, penalty, rewards)
+        spread = pick(correct, 0.0, loss / others, logits.dtype)
         targets = spread[:, None].expand(logits.shape).contiguous()
-        targets.scatter_(1, a[:, None], _pick(correct, gain, 0.0, logits.dtype)[:, None])
+        targets.scatter_(1, a[:, None], pick(correct, gain, 0.0, logits.dtype)[:, None])
     return _soft_cross_entropy(logits, targets, reduction)
 
 
-def sample_actions(logits: Tensor, generator: Source = None) -> Tensor:
-    """Draw one action a sample from softmax(logits) by the inverse CDF.
+def sample_actions(
+    logits: Tensor, generator: RandomSource = None, draws: int | None = None
+) -> Tensor:
+    """Draw actions from softmax(logits) by the inverse CDF.
 
     Args:
         logits: shape (B, C).
-        generator: source of the one uniform number a sample; the global one if None.
+        generator: source of the one uniform number an action; the global one if None.
+        draws: K independent actions a sample; one if None.
 
     Returns:
-        Class indices, int64, shape (B,). A class of probability 0 is never drawn.
+        Class indices, int64, shape (B,), or (K, B) with ``draws``. A class of probability 0 is
+        never drawn.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)  # a bfloat16 sum loses classes
-    cdf = logits.detach().softmax(1, dtype=dtype).cumsum_(1)
-    u = uniform((len(cdf), 1), generator, cdf.device, dtype)
+    u = uniform((len(logits), draws or 1), generator, logits.device, dtype)
+    a = invert_cdf(logits, u)
+    return a[:, 0] if draws is None else a.T
+
+
+def invert_cdf(logits: Tensor, u: Tensor) -> Tensor:
+    """The classes at which the cumulative softmax(logits) passes numbers in [0, 1).
+
+    Args:
+        logits: shape (..., C).
+        u: K numbers a sample, shape (..., K), in the dtype in which to sum, float32 or wider.
+
+    Returns:
+        Class indices, int64, the shape of ``u``. A class of probability 0 is never taken.
+    """
+    cdf = logits.detach().softmax(-1, dtype=u.dtype).cumsum_(-1)
     # Rounding can leave the last sum below or above 1: scale by it, so that u stays inside.
     # The first class whose sum exceeds u: a class of zero width is stepped over.
-    a = torch.searchsorted(cdf, u * cdf[:, -1:], right=True)[:, 0]
-    return a.clamp_(max=logits.shape[1] - 1)
+    a = torch.searchsorted(cdf, u * cdf[..., -1:], right=True)
+    return a.clamp_(max=logits.shape[-1] - 1)
 
 
 def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
@@ -158,7 +177,7 @@ def _soft_cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tens
     return total * (-1 / max(len(logits), 1) if reduction == "mean" else -1)
 
 
-def _take(logits: Tensor, actions: str, generator: Source) -> Tensor:
+def _take(logits: Tensor, actions: str, generator: RandomSource) -> Tensor:
     return _argmax(logits.detach()) if actions == "greedy" else sample_actions(logits, generator)
 
 
@@ -180,56 +199,7 @@ def _block(classes: int) -> int | None:
     return next((b for b in range(128, 31, -4) if classes % b == 0), None)
 
 
-def _outcome(
-    a: Tensor,
-    logits: Tensor,
-    labels: Tensor | None,
-    reward: Amount,
-    penalty: Amount,
-    rewards: Tensor | None,
-) -> tuple[Tensor, float | Tensor, float | Tensor]:
-    """Whether each action is correct (B,), its reward if so, its penalty if not."""
-    if rewards is not None:
-        earned = rewards.gather(1, a[:, None])[:, 0].to(logits.dtype)
-        return earned >= 0, earned, -earned
-    assert labels is not None
-    return a == labels, _by_label(reward, labels, logits), _by_label(penalty, labels, logits)
-
-
-def _pick(condition: Tensor, yes: float | Tensor, no: float | Tensor, dtype: torch.dtype) -> Tensor:
-    """torch.where that keeps ``dtype``: of two numbers, it would make the default dtype."""
-    if isinstance(yes, Tensor) or isinstance(no, Tensor) or dtype == torch.get_default_dtype():
-        return torch.where(condition, yes, no)
-    return condition.to(dtype).mul_(yes - no).add_(no)
-
-
-def _expected_rewards(
-    logits: Tensor,
-    labels: Tensor | None,
-    reward: Amount,
-    penalty: Amount,
-    rewards: Tensor | None,
-) -> Tensor:
-    """pi_a r(s, a) of every action, a constant of shape (B, C)."""
-    pi = logits.detach().softmax(1)
-    if rewards is not None:
-        return pi.mul_(rewards)
-    assert labels is not None
-    gain, loss = _by_label(reward, labels, logits), _by_label(penalty, labels, logits)
-    index = labels[:, None]
-    right = pi.gather(1, index) * (gain[:, None] if isinstance(gain, Tensor) else gain)
-    pi.mul_(-loss[:, None] if isinstance(loss, Tensor) else -loss)
-    return pi.scatter_(1, index, right)
-
-
-def _by_label(amount: Amount, labels: Tensor, logits: Tensor) -> float | Tensor:
-    if not isinstance(amount, Tensor):
-        return amount
-    amount = amount.to(logits)
-    return amount[labels] if amount.ndim else amount.expand(len(labels))
-
-
-def _check(
+def check_call(
     logits: Tensor,
     labels: Tensor | None,
     reward: Amount,
@@ -239,6 +209,11 @@ def _check(
     reduction: str,
     validate: bool,
 ) -> None:
+    """Check what a loss is called with.
+
+    Raises:
+        UserError: a wrong shape or dtype, a bad amount, an unknown name; values if ``validate``.
+    """
     check_shapes(logits, labels)
     if actions not in ACTIONS:
         raise UserError(f"actions is {actions!r}; choose one of {', '.join(ACTIONS)}")

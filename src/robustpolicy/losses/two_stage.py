@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustpolicy.draws import Source
+from robustpolicy.draws import RandomSource
 from robustpolicy.errors import UserError
 from robustpolicy.losses.modules import (
     AlternativeLoss,
@@ -42,6 +43,8 @@ class TwoStageLoss(nn.Module):
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         generator: source of the draws of sampled actions; the global one if None.
         validate: look at every value of each call (waits for the device).
+        **options: of stage 2, beyond the paper: ``draws``, ``baseline``, ``entropy``, ``clip``,
+            ``value_weight`` and ``passes`` of :class:`PolicyLoss`.
 
     Raises:
         UserError: a negative amount, both zero, an unknown name, a threshold outside [0, 1).
@@ -65,8 +68,9 @@ class TwoStageLoss(nn.Module):
         warmup_actions: str = "sampled",
         reward_fn: RewardFunction | None = None,
         reduction: str = "mean",
-        generator: Source = None,
+        generator: RandomSource = None,
         validate: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__()
         if warmup not in WARMUPS:
@@ -88,6 +92,7 @@ class TwoStageLoss(nn.Module):
             reduction=reduction,
             generator=generator,
             validate=validate,
+            **options,
         )
         self.warmup = AlternativeLoss(
             warmup_penalty,
@@ -100,20 +105,35 @@ class TwoStageLoss(nn.Module):
         )
         self.cross_entropy = warmup == "cross-entropy"
 
+    @property
+    def passes(self) -> int:
+        """Steps that the loop takes on each batch: those of stage 2 there, one before."""
+        return self.policy.passes if self.stage == 2 else 1
+
+    def begin(self) -> None:
+        """See :meth:`PolicyLoss.begin`; stage 1 acts anew at each call."""
+        self.policy.begin()
+
     def forward(
-        self, logits: Tensor, labels: Tensor | None, inputs: Tensor | None = None
+        self,
+        logits: Tensor,
+        labels: Tensor | None,
+        inputs: Tensor | None = None,
+        values: Tensor | None = None,
     ) -> Tensor:
         """Loss of a batch in the present stage; arguments as in :meth:`PolicyLoss.forward`."""
-        if self.stage == 1 and logits.ndim == 2:  # not hours later, when stage 2 begins
+        if self.stage == 2:
+            return self.policy(logits, labels, inputs, values)
+        if logits.ndim == 2:  # not hours later, when stage 2 begins
             self.policy.check_classes(logits.shape[1])
-        if self.stage == 1 and self.cross_entropy:
+        if self.cross_entropy:
             if labels is None:
                 raise UserError("labels is None; a cross-entropy warm-up needs labels")
             check_shapes(logits, labels)
             if self.policy.validate:
                 check_values(logits, labels)
             return nn.functional.cross_entropy(logits, labels, reduction=self.reduction)
-        return (self.policy if self.stage == 2 else self.warmup)(logits, labels, inputs)
+        return self.warmup(logits, labels, inputs)
 
     def observe(self, accuracy: float) -> bool:
         """Take note of an accuracy in [0, 1], once at the end of each epoch.

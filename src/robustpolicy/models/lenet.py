@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustpolicy.models.pooling import conv_pool_relu
+
 
 class LeNet5(nn.Module):
     """LeNet5 for (B, 1, 28, 28) inputs in [0, 1]; 61,706 parameters with 10 classes."""
@@ -19,8 +21,7 @@ class LeNet5(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (B, C)."""
-        # ReLU after pooling: the same function (both are monotone), a quarter of the work.
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))  # (B, 6, 14, 14)
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (B, 16, 5, 5)
+        x = conv_pool_relu(self.conv1, x)  # (B, 6, 14, 14)
+        x = conv_pool_relu(self.conv2, x)  # (B, 16, 5, 5)
         x = F.relu(self.fc1(x.flatten(1)))
         return self.fc3(F.relu(self.fc2(x)))

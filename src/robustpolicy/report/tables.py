@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustpolicy.experiments.paper import Experiment
-from robustpolicy.experiments.results import evaluations_of, summarise
+from robustpolicy.experiments.results import evaluations_of, lost_classes, summarise
 
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -93,11 +93,15 @@ class Table:
 
 
 def experiment_table(experiment: Experiment, results: dict[str, list[dict[str, Any]]]) -> Table:
-    """Our numbers over seeds, and the paper's below each row that has them. Percent."""
+    """Our numbers over seeds, and the paper's below each row that has them. Percent.
+
+    Where the experiment asks for it, a column counts the classes lost altogether, seed by seed.
+    """
     attacks = {"clean": "clean", "fgsm": "FGSM", "pgd": "PGD-40"}
     rows: list[tuple[str, ...]] = []
     n = 0
     epsilon = None
+    counts = experiment.count_lost
     for row in experiment.rows:
         cells = results[row.key]
         if not cells:
@@ -105,16 +109,17 @@ def experiment_table(experiment: Experiment, results: dict[str, list[dict[str, A
         first = evaluations_of(cells[0])[0]
         n, epsilon = first["n"], first["threat"]["epsilon"]
         measured = [str(summarise(cells, attack) or "-") for attack in attacks]
-        rows.append((row.label, *measured, str(len(cells))))
+        lost = (", ".join(str(lost_classes(cell)) for cell in cells),) if counts else ()
+        rows.append((row.label, *measured, *lost, str(len(cells))))
         if row.paper:
-            rows.append((f"{row.label}, paper", *_printed(row.paper, attacks), ""))
+            blank = ("",) if counts else ()
+            rows.append((f"{row.label}, paper", *_printed(row.paper, attacks), *blank, ""))
     notes = [f"Percent of {n} test images; eps {epsilon}; PGD: 40 steps of 0.01, random start."]
     if any(len(cells) > 1 for cells in results.values()):
         notes.append("Mean over seeds (least to greatest).")
     notes += filter(None, (experiment.note, experiment.mark))
-    return Table(
-        experiment.title, ("training", *attacks.values(), "seeds"), tuple(rows), (" ".join(notes),)
-    )
+    columns = ("training", *attacks.values(), *(("classes lost",) if counts else ()), "seeds")
+    return Table(experiment.title, columns, tuple(rows), (" ".join(notes),))
 
 
 def evaluation_table(title: str, evaluation: dict[str, Any]) -> Table:

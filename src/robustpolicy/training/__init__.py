@@ -11,9 +11,11 @@ __getattr__, __dir__, __all__ = lazy(
         "Monitor": "monitor",
         "RECIPES": "recipes",
         "Recipe": "recipe",
+        "RewardModel": "reward_model",
         "Run": "run",
         "get_recipe": "recipes",
         "load_recipe": "recipe",
         "train": "trainer",
+        "train_fused": "fused",
     },
 )

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from robustpolicy.attacks import AttackedModel, Threat
 from robustpolicy.attacks.losses import cross_entropy
-from robustpolicy.draws import Source, normal, uniform
+from robustpolicy.draws import RandomSource, normal, uniform
+from robustpolicy.models import ActorCritic
 from robustpolicy.training.distributed import Group
 from robustpolicy.training.recipe import MadryAT, Mart, NoAdversary, Trades
 
@@ -27,9 +28,9 @@ def backward(
     labels: Tensor,
     adversary: Adversary,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
     *,
-    forward: Callable[[Tensor], Tensor] | None = None,
+    precision: str = "float32",
     share: float = 1.0,
     group: Group | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -46,14 +47,15 @@ def backward(
         adversary: what the training adds to the loss.
         epoch: epochs that are complete: epsilon rises over the first ones.
         generator: source of the random starts, on the device of the images.
-        forward: computes the objective's logits in place of the model, in another precision.
+        precision: of the objective's passes, ``"float32"`` or ``"bfloat16"``; that of the attack
+            is the former.
         share: the part of the whole batch that this is; gradients are scaled by it.
         group: the processes that hold the other parts.
     """
     adversarial = craft(model, images, labels, adversary, epoch, generator)
 
     def compute() -> tuple[Tensor, Tensor]:
-        return objective(forward or model, loss_fn, images, labels, adversarial, adversary)
+        return objective(model, loss_fn, images, labels, adversarial, adversary, precision)
 
     gamma = 0.0 if isinstance(adversary, NoAdversary) else adversary.weight_perturbation
     if gamma == 0:
@@ -67,40 +69,62 @@ def backward(
 
 
 def objective(
-    model: Callable[[Tensor], Tensor],
+    model: nn.Module,
     loss_fn: nn.Module,
     images: Tensor,
     labels: Tensor,
     adversarial: Tensor | None,
     adversary: Adversary,
+    precision: str = "float32",
 ) -> tuple[Tensor, Tensor]:
     """Loss of a batch, a scalar, and the logits on which accuracy is counted, shape (B, C).
 
     Args:
-        model: gives logits; in train mode.
+        model: in train mode.
         loss_fn: the training loss; with TRADES, of the clean images; MART has its own.
         images: in [0, 1], shape (B, ...).
         labels: shape (B,).
         adversarial: from `craft`.
         adversary: what the training adds to the loss.
+        precision: of the passes, ``"float32"`` or ``"bfloat16"``; logits are float32 after either.
     """
     if adversarial is None:
-        logits = model(images)
-        return loss_fn(logits, labels), logits
+        return _fit(model, loss_fn, images, labels, precision)
     if isinstance(adversary, MadryAT):
-        logits = model(adversarial)
-        return loss_fn(logits, labels), logits
-    clean, fooled = model(images), model(adversarial)
-    compared = clean
-    if isinstance(adversary, Trades) and adversary.clean_forwards == 2:
-        compared = model(images)
+        return _fit(model, loss_fn, adversarial, labels, precision)
     if isinstance(adversary, Mart):
+        clean, _ = _outputs(model, images, precision)
+        fooled, _ = _outputs(model, adversarial, precision)
         return mart_loss(clean, fooled, labels, adversary.beta), clean
     assert isinstance(adversary, Trades)
+    loss, clean = _fit(model, loss_fn, images, labels, precision)
+    fooled, _ = _outputs(model, adversarial, precision)
+    compared = clean
+    if adversary.clean_forwards == 2:
+        compared, _ = _outputs(model, images, precision)
     divergence = F.kl_div(
         fooled.log_softmax(1), compared.softmax(1), reduction="batchmean"
     )  # KL(p(x) || p(x')), with a gradient through both
-    return loss_fn(clean, labels) + adversary.beta * divergence, clean
+    return loss + adversary.beta * divergence, clean
+
+
+def _fit(
+    model: nn.Module, loss_fn: nn.Module, inputs: Tensor, labels: Tensor, precision: str
+) -> tuple[Tensor, Tensor]:
+    """The training loss of inputs, and their logits; a critic's values go to the loss."""
+    logits, values = _outputs(model, inputs, precision)
+    if values is None:
+        return loss_fn(logits, labels), logits
+    return loss_fn(logits, labels, values=values), logits
+
+
+def _outputs(model: nn.Module, inputs: Tensor, precision: str) -> tuple[Tensor, Tensor | None]:
+    """Logits, and values where there is a critic, computed in this precision."""
+    if precision == "bfloat16":
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            logits, values = _outputs(model, inputs, "float32")
+        return logits.float(), None if values is None else values.float()
+    return model.both(inputs) if isinstance(model, ActorCritic) else (model(inputs), None)
 
 
 def mart_loss(clean: Tensor, adversarial: Tensor, labels: Tensor, beta: float) -> Tensor:
@@ -165,7 +189,7 @@ def craft(
     labels: Tensor,
     adversary: Adversary,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor | None:
     """Adversarial examples of a batch, as the adversary makes them; None without one."""
     if isinstance(adversary, NoAdversary):
@@ -183,7 +207,7 @@ def craft_madry(
     labels: Tensor,
     adversary: MadryAT,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor:
     """The last iterate of PGD on cross-entropy, from a uniform start in the ball."""
     threat = Threat(adversary.radius(epoch))
@@ -198,7 +222,7 @@ def craft_mart(
     labels: Tensor,
     adversary: Mart,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor:
     """The last iterate of PGD on cross-entropy, from a small normal step away from x."""
     threat = Threat(adversary.radius(epoch))
@@ -211,7 +235,7 @@ def craft_trades(
     images: Tensor,
     adversary: Trades,
     epoch: int,
-    generator: Source,
+    generator: RandomSource,
 ) -> Tensor:
     """The last iterate of PGD on KL(p(x) || p(x')), from a small normal step away from x."""
     threat = Threat(adversary.radius(epoch))

@@ -20,20 +20,26 @@ def prefix_of(recipe: Recipe) -> Recipe | None:
     """The recipe of what a run does before its second stage: equal for all that can share it.
 
     Whatever matters in the second stage alone takes its default. None where there is no first
-    stage. (Cross-entropy throughout can go on from the prefix of a cross-entropy warm-up too, see
-    :func:`continues`; but alone it has none.)
+    stage, or where the loss has options beyond the paper's, which may matter from the start (a
+    critic has weights). Cross-entropy throughout can go on from the prefix of a cross-entropy
+    warm-up too, see :func:`continues`; but alone it has none.
     """
     loss = recipe.loss
     if not isinstance(loss, TwoStage) or loss.warmup == "none":
         return None
-    # Only what is known to matter in stage 2 alone: a field left as it is costs a share at worst.
-    neutral = dataclasses.replace(loss, penalty=TwoStage.penalty, actions=TwoStage.actions)
+    neutral = TwoStage(
+        reward=loss.reward,
+        warmup=loss.warmup,
+        warmup_penalty=loss.warmup_penalty,
+        warmup_actions=loss.warmup_actions,
+        threshold=loss.threshold,
+        switch_epoch=loss.switch_epoch,
+    )
+    if dataclasses.replace(neutral, penalty=loss.penalty, actions=loss.actions) != loss:
+        return None
     if loss.warmup == "cross-entropy":
-        neutral = dataclasses.replace(
-            neutral,
-            reward=TwoStage.reward,
-            warmup_penalty=TwoStage.warmup_penalty,
-            warmup_actions=TwoStage.warmup_actions,
+        neutral = TwoStage(
+            warmup=loss.warmup, threshold=loss.threshold, switch_epoch=loss.switch_epoch
         )
     return dataclasses.replace(recipe, loss=neutral)
 

@@ -7,24 +7,28 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustpolicy.draws import Source
+from robustpolicy.draws import RandomSource
 from robustpolicy.losses import (
     GCELoss,
+    MMCLoss,
     PCLoss,
     TwoStageLoss,
     gce_loss,
+    mmc_loss,
     pc_loss,
+    policy_entropy,
     policy_loss,
 )
-from robustpolicy.training.recipe import GCE, PC, CrossEntropy, TwoStage
+from robustpolicy.training.recipe import GCE, MMC, PC, CrossEntropy, TwoStage
 
-AnyLoss = CrossEntropy | TwoStage | PC | GCE
+AnyLoss = CrossEntropy | TwoStage | PC | GCE | MMC
 
 
-def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
+def build_loss(loss: AnyLoss, generator: RandomSource = None) -> nn.Module:
     """The module ``(logits, labels) -> scalar`` of a recipe's loss.
 
-    One with a ``stage`` also has ``observe(accuracy)``, called at the end of each epoch.
+    One with a ``stage`` also has ``observe(accuracy)``, called at the end of each epoch. One with
+    ``passes`` also has ``begin()``, called before each batch that has several.
     """
     if isinstance(loss, CrossEntropy):
         return nn.CrossEntropyLoss()
@@ -32,6 +36,8 @@ def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
         return PCLoss(loss.margin, loss.constraint, warmup=loss.warmup_epochs)
     if isinstance(loss, GCE):
         return GCELoss(loss.alpha)
+    if isinstance(loss, MMC):
+        return MMCLoss()
     return TwoStageLoss(
         loss.penalty,
         loss.warmup_penalty,
@@ -42,6 +48,12 @@ def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
         actions=loss.actions,
         warmup_actions=loss.warmup_actions,
         generator=generator,
+        draws=loss.draws,
+        baseline=loss.baseline,
+        entropy=loss.entropy,
+        clip=loss.clip,
+        value_weight=loss.value_weight,
+        passes=loss.passes,
     )
 
 
@@ -49,7 +61,8 @@ def build_loss(loss: AnyLoss, generator: Source = None) -> nn.Module:
 class TrainingLoss:
     """The loss that a training ends with, for an attack to raise; the second of two stages.
 
-    Sampled actions are attacked in their expectation, which has no randomness.
+    Sampled actions are attacked in their expectation, which has no randomness; a baseline or a clip
+    changes nothing there.
 
     Attributes:
         loss: of the recipe.
@@ -66,10 +79,13 @@ class TrainingLoss:
             return pc_loss(logits, labels, margin=loss.margin, constraint=loss.constraint)
         if isinstance(loss, GCE):
             return gce_loss(logits, labels, alpha=loss.alpha)
+        if isinstance(loss, MMC):
+            return mmc_loss(logits, labels)
         actions = "greedy" if loss.actions == "greedy" else "expected"
-        return policy_loss(
+        values = policy_loss(
             logits, labels, reward=loss.reward, penalty=loss.penalty, actions=actions
         )
+        return values - loss.entropy * policy_entropy(logits) if loss.entropy > 0 else values
 
     @property
     def name(self) -> str:

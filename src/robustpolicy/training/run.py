@@ -14,18 +14,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from robustpolicy.data import get_source
+from robustpolicy.data import (
+    Dataset,
+    Source,
+    describe,
+    described_source,
+    difference,
+    get_source,
+    is_own,
+)
 from robustpolicy.errors import UserError
-from robustpolicy.models import Normalize, build_model
+from robustpolicy.models import ActorCritic, MaxMahalanobis, Normalize, build_model
 from robustpolicy.training.differences import differences
 from robustpolicy.training.files import make_folder, write_atomically, write_json, write_text
-from robustpolicy.training.recipe import Recipe, load_recipe
+from robustpolicy.training.recipe import MMC, Recipe, TwoStage, load_recipe
 
 
 class Run:
     """A run folder: ``recipe.json``, ``environment.json``, ``history.jsonl``, ``checkpoint.pt``,
     ``best.safetensors`` (of the best epoch so far), and once it is done ``weights.safetensors`` (of
-    the last epoch) and ``DONE``.
+    the last epoch) and ``DONE``; with a data set of the user's own also ``dataset.json``, which
+    says what it was.
 
     The checkpoint alone decides what a resumed run does; the other files are made from it.
 
@@ -153,15 +162,72 @@ class Run:
         data = save(weights)
         write_atomically(self.path / f"{name}.safetensors", lambda to: to.write_bytes(data))  # type: ignore[arg-type]
 
-    def load_model(self) -> nn.Module:
-        """The trained model with the weights that the run stands for, on the CPU, in eval mode.
+    @property
+    def source(self) -> Source:
+        """Classes and statistics of the data set that it is trained on.
 
         Raises:
-            UserError: the run is not finished, or its weights do not fit.
+            UserError: a damaged dataset.json, or none and the data set is gone too.
+        """
+        described = self._dataset()
+        return described_source(described) if described else get_source(self.recipe.dataset)
+
+    def keep_dataset(self, dataset: Dataset) -> None:
+        """Note what a data set of the user's own is, so that the run can do without it.
+
+        Raises:
+            UserError: the run was begun on other data.
+        """
+        if not is_own(dataset.source.name):
+            return
+        if self._dataset() is None:
+            write_json(self.path / "dataset.json", describe(dataset))
+        elif changed := self.dataset_change(dataset):
+            raise UserError(
+                f"{self.path} was begun on other data: {dataset.source.name} has changed "
+                f"({changed}); bring the former data back, or choose another --output"
+            )
+
+    def dataset_change(self, dataset: Dataset) -> str | None:
+        """In what a data set differs from the one of this run, in words; None if in nothing.
+
+        Raises:
+            UserError: a damaged dataset.json.
+        """
+        described = self._dataset()
+        return None if described is None else difference(described, describe(dataset))
+
+    def _dataset(self) -> dict[str, Any] | None:
+        path = self.path / "dataset.json"
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text())
+            described_source(found)
+            return found
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{path} is damaged ({error}); delete it, and the train command makes it anew"
+            ) from None
+
+    def load_model(self, weights: str | None = None) -> nn.Module:
+        """The trained model, on the CPU, in eval mode.
+
+        Args:
+            weights: ``"weights"`` (of the last epoch) or ``"best"``; those that the run stands for
+                if None.
+
+        Raises:
+            UserError: the run is not finished, its weights do not fit, or a model of the user's
+                own cannot be imported.
         """
         self.check_done()
-        model = build_recipe_model(self.recipe)
-        load_weights(model, self.weights)
+        source = self.source
+        try:
+            model = build_recipe_model(self.recipe, source)
+        except UserError as error:
+            raise UserError(f"{self.path} needs its model {self.recipe.model}: {error}") from None
+        load_weights(model, self.path / f"{weights}.safetensors" if weights else self.weights)
         return model.eval()
 
     def history(self) -> list[dict[str, Any]]:
@@ -189,13 +255,24 @@ class Run:
         return found if isinstance(found, dict) else {}
 
 
-def build_recipe_model(recipe: Recipe) -> nn.Module:
-    """The model of a recipe, with fresh weights from the global generator."""
-    source = get_source(recipe.dataset)
-    model = build_model(recipe.model, len(source.classes))
+def build_recipe_model(recipe: Recipe, source: Source | None = None) -> nn.Module:
+    """The model of a recipe, with fresh weights from the global generator.
+
+    Args:
+        recipe: names the model and the data set.
+        source: of the data set, if it is known; one of the user's own would be loaded for it.
+    """
+    source = source or get_source(recipe.dataset)
+    classes, loss = len(source.classes), recipe.loss
+    critic = isinstance(loss, TwoStage) and loss.baseline == "value"
+    if isinstance(loss, MMC):
+        head = MaxMahalanobis(classes, loss.dim, loss.scale)
+        model: nn.Module = nn.Sequential(build_model(recipe.model, loss.dim), head)
+    else:
+        model = build_model(recipe.model, classes + critic)
     if recipe.normalize:
         model = nn.Sequential(Normalize(source.mean, source.std), model)
-    return model
+    return ActorCritic(model) if critic else model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

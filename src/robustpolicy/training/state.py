@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustpolicy.draws import Shard, Source
+from robustpolicy.data import Source
+from robustpolicy.draws import RandomSource, Shard
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 from robustpolicy.training.distributed import Group
@@ -28,6 +29,7 @@ class State:
         precision: ``"bfloat16"`` computes the training's forward and backward passes in it, with
             float32 weights; attacks, and ``"float32"``, stay in float32.
         group: the processes that train together.
+        dataset: what the recipe's data set is, if that is known already.
 
     Attributes:
         epoch: epochs that are complete.
@@ -42,6 +44,7 @@ class State:
         device: torch.device,
         precision: str = "float32",
         group: Group | None = None,
+        dataset: Source | None = None,
     ) -> None:
         # The global generator is forked around training, so models with dropout resume too.
         torch.manual_seed(derive_seed(recipe.seed, "weights"))
@@ -49,11 +52,11 @@ class State:
         self.device = device
         self.precision = precision
         # channels_last is the fastest layout on CPU and GPU; torch's types do not know it here.
-        self.model = build_recipe_model(recipe).to(device)
+        self.model = build_recipe_model(recipe, dataset).to(device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = _frozen(self.model) if recipe.average else None
         self.generator = torch.Generator(device).manual_seed(derive_seed(recipe.seed, "noise"))
-        self.source: Source = self.generator
+        self.source: RandomSource = self.generator
         if group is not None and group.size > 1:
             self.source = Shard(self.generator)
         self.loss = build_loss(recipe.loss, self.source).to(device)
@@ -82,14 +85,6 @@ class State:
     def kept(self) -> nn.Module:
         """The model that is watched and saved: the average, where there is one."""
         return self.model if self.average is None else self.average
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits in float32, computed in the training's precision."""
-        if self.precision == "float32":
-            return self.model(images)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.model(images)
-        return logits.float()
 
     def update_average(self) -> None:
         """Let the average follow the weights.

@@ -15,7 +15,7 @@ from robustpolicy.training.state import State
 
 
 def train_step(state: State, images: Tensor, labels: Tensor, total: int, group: Group) -> None:
-    """Take one step on a batch; nothing in it waits for the device.
+    """Take one step on a batch, or as many as the loss has passes; none waits for the device.
 
     Args:
         state: what trains.
@@ -25,32 +25,36 @@ def train_step(state: State, images: Tensor, labels: Tensor, total: int, group: 
         group: the processes that share it.
     """
     parameters = [p for p in state.model.parameters() if p.requires_grad]
-    state.optimizer.zero_grad(set_to_none=True)
-    share = len(labels) / total
-    if len(labels):
-        loss, logits = backward(
-            state.model,
-            state.loss,
-            images,
-            labels,
-            state.recipe.adversary,
-            state.epoch,
-            state.source,
-            forward=state.forward,
-            share=share,
-            group=group,
-        )
-        state.loss_sum += loss.detach() * len(labels)
-        state.correct += (logits.detach().argmax(1) == labels).sum()
-    if group.size > 1:
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        group.add([p.grad for p in parameters if p.grad is not None])
-    if state.recipe.optimizer.clip_norm:
-        torch.nn.utils.clip_grad_norm_(parameters, state.recipe.optimizer.clip_norm)
-    state.optimizer.step()
-    state.update_average()
+    passes = getattr(state.loss, "passes", 1)
+    if passes > 1:
+        state.loss.begin()  # type: ignore[operator]
+    for number in range(passes):
+        state.optimizer.zero_grad(set_to_none=True)
+        if len(labels):
+            loss, logits = backward(
+                state.model,
+                state.loss,
+                images,
+                labels,
+                state.recipe.adversary,
+                state.epoch,
+                state.source,
+                precision=state.precision,
+                share=len(labels) / total,
+                group=group,
+            )
+            if number == 0:
+                state.loss_sum += loss.detach() * len(labels)
+                state.correct += (logits.detach().argmax(1) == labels).sum()
+        if group.size > 1:
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            group.add([p.grad for p in parameters if p.grad is not None])
+        if state.recipe.optimizer.clip_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, state.recipe.optimizer.clip_norm)
+        state.optimizer.step()
+        state.update_average()
 
 
 def _short(error: Exception) -> str:

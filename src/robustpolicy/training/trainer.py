@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustpolicy.data import Dataset, Joining, Split, epoch_batches, load_dataset, splits, to_float
-from robustpolicy.data.batches import epoch_order
+from robustpolicy.data import Joining, Split, epoch_batches, epoch_order, load_dataset, splits
 from robustpolicy.errors import UserError
 from robustpolicy.randomness import derive_seed
 from robustpolicy.training.distributed import Group, join, local_device
 from robustpolicy.training.environment import Execution, changes, describe_environment
 from robustpolicy.training.files import write_json
+from robustpolicy.training.fit import check_fit
 from robustpolicy.training.monitor import Monitor
 from robustpolicy.training.recipe import Recipe
 from robustpolicy.training.recipes import get_recipe
-from robustpolicy.training.run import Run, build_recipe_model
+from robustpolicy.training.run import Run
 from robustpolicy.training.signals import Interrupted, StopRequests
 from robustpolicy.training.state import State
 from robustpolicy.training.step import CapturedStep, train_step
@@ -77,20 +77,21 @@ def train(
     monitor = monitor or Monitor()
     execution = Execution.choose(str(device), precision, capture)
     where = local_device(execution.device)
-    dataset = load_dataset(recipe.dataset, data_dirs)
-    _check_fit(recipe, dataset)
+    dataset = load_dataset(recipe.dataset, data_dirs, recipe.image_size)
     train_split, watched = splits(dataset, recipe.protocol, recipe.validation)
+    check_fit(recipe, dataset.source, train_split)
     train_split, joining = with_unlabelled(train_split, recipe, where)
     with ExitStack() as stack:
         group = stack.enter_context(join(where))
         run = Run(Path(output), recipe)
         if group.leader:
             run = stack.enter_context(Run.claim(output, recipe))
+            run.keep_dataset(dataset)
         if group.any(group.leader and run.done):
             return run
         stack.enter_context(torch.random.fork_rng())
         stop = stack.enter_context(StopRequests())
-        state = State(recipe, where, execution.precision, group)
+        state = State(recipe, where, execution.precision, group, dataset.source)
         if group.leader:
             _resume(run, state, monitor, execution, group)
         if group.size > 1:
@@ -194,23 +195,6 @@ class _Loop:
             f"the checkpoint is in {run.path}, the same command goes on from there",
             self._stop.requested or 15,
         )
-
-
-def _check_fit(recipe: Recipe, dataset: Dataset) -> None:
-    """Try the model on two images before anything is written.
-
-    Raises:
-        UserError: an unknown model, or one that cannot take these images.
-    """
-    with torch.random.fork_rng(), torch.inference_mode():
-        model = build_recipe_model(recipe).eval()
-        try:
-            model(to_float(dataset.train_images[:2]))
-        except RuntimeError as error:
-            raise UserError(
-                f"model {recipe.model} cannot take images of {recipe.dataset}, shape "
-                f"{dataset.source.shape}: {str(error).splitlines()[0]}; choose another --model"
-            ) from None
 
 
 def _resume(run: Run, state: State, monitor: Monitor, execution: Execution, group: Group) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from robustpolicy.data import Joining, Split, to_float
+from robustpolicy.data import Joining, Split, load_unlabelled, to_float
 from robustpolicy.errors import UserError
 from robustpolicy.training.recipe import Recipe
 from robustpolicy.training.run import Run
@@ -25,10 +25,11 @@ def with_unlabelled(
     """
     if not recipe.unlabelled:
         return split, None
-    from robustpolicy.data import load_unlabelled
-
     settings = recipe.unlabelled
-    images = load_unlabelled(settings.unlabelled_images, tuple(split.images.shape[1:]))
+    channels, height, width = split.images.shape[1:]
+    images = load_unlabelled(
+        settings.unlabelled_images, (channels, height, width), recipe.image_size
+    )
     labels = pseudo_labels(Run.open(settings.teacher), images, device)
     whole = Split(torch.cat([split.images, images]), torch.cat([split.labels, labels]))
     return whole, Joining(len(images), settings.unlabelled_share)

@@ -1,5 +1,6 @@
 """Ray nodes of this machine, on its loopback; processes and what they listen on."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -62,10 +63,8 @@ class Nodes:
         for process in self.processes:
             process.terminate()
         for process in self.processes:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
-            except subprocess.TimeoutExpired:
-                pass
             self.cut_off(process)
         shutil.rmtree(self.folder)
 
@@ -84,10 +83,8 @@ def session(leader):
 
 
 def kill(pid):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def alive(pid):

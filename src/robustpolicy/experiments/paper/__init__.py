@@ -13,14 +13,20 @@ from robustpolicy.experiments.paper.experiment import (
 from robustpolicy.experiments.paper.grids import FIGURE3, TABLE1, TABLE2
 from robustpolicy.experiments.paper.measures import surrogate_of
 from robustpolicy.experiments.paper.methods import TABLE3, TABLE4, TABLE5, TABLE6
-from robustpolicy.experiments.paper.own import DIGITS, EQ4_ALONE, MNIST, MNIST_FULL
+from robustpolicy.experiments.paper.own import (
+    DIGITS,
+    EQ4_ALONE,
+    MNIST,
+    MNIST_FULL,
+    RL,
+    RL_STAGES,
+)
 
 #: What ``reproduce all`` runs.
 PAPER = (TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, FIGURE3)
+_OWN = (DIGITS, MNIST, MNIST_FULL, EQ4_ALONE, RL, RL_STAGES)
 #: Every experiment by name.
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (*PAPER, DIGITS, MNIST, MNIST_FULL, EQ4_ALONE)
-}
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (*PAPER, *_OWN)}
 
 
 def get_experiment(name: str) -> Experiment:

@@ -78,6 +78,7 @@ class Experiment:
         runs: seeds of the paper, where it says how many.
         grid: whether rows are cells of a grid of penalties.
         figure: whether it is drawn, not printed.
+        count_lost: show how many classes each training lost altogether.
         reduced: how it falls short of what was declared, by ``--epochs``, ``--samples`` or
             ``--attacks``; one entry each.
     """
@@ -89,6 +90,7 @@ class Experiment:
     runs: int = 1
     grid: bool = False
     figure: bool = False
+    count_lost: bool = False
     reduced: tuple[str, ...] = ()
 
     @property

@@ -13,6 +13,7 @@ from robustpolicy.training.recipe.adversaries import (
 from robustpolicy.training.recipe.losses import (
     GCE,
     LOSSES,
+    MMC,
     PC,
     Actions,
     CrossEntropy,
@@ -27,6 +28,7 @@ __all__ = [
     "ADVERSARIES",
     "GCE",
     "LOSSES",
+    "MMC",
     "OPTIMIZERS",
     "PC",
     "Actions",

@@ -38,6 +38,19 @@ class TwoStage:
     """How the warm-up takes its actions."""
     switch_epoch: int = 0
     """The second stage begins after this many epochs whatever the accuracy; 0: by the threshold."""
+    draws: int = 1
+    """Beyond the paper, as all below, for the second stage: sampled actions an image."""
+    baseline: Literal["none", "mean", "group", "value"] = "none"
+    """Subtracted from the rewards of sampled actions: the mean of the batch, of the image's own
+    draws, or a critic's estimate."""
+    entropy: float = 0.0
+    """Weight of an entropy bonus, with any actions."""
+    clip: float = 0.0
+    """Bound on the ratio of new to old probability over several passes, as in PPO; 0 for none."""
+    passes: int = 1
+    """Steps on each batch with the same sampled actions."""
+    value_weight: float = 1.0
+    """Weight of the critic's own loss."""
 
     name: ClassVar[str] = "two-stage"
 
@@ -50,6 +63,29 @@ class TwoStage:
                 raise UserError(f"reward and {name} are both 0; make one of them positive")
         check(self, "switch_epoch", self.switch_epoch >= 0, "at least 0")
         check(self, "threshold", 0 <= self.threshold < 1, "an accuracy in [0, 1), such as 0.8")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Check what goes beyond the paper."""
+        check(self, "draws", self.draws >= 1, "at least 1")
+        check(self, "passes", self.passes >= 1, "at least 1")
+        check(self, "entropy", 0 <= self.entropy < float("inf"), "a finite number >= 0")
+        check(self, "clip", self.clip >= 0, "a number >= 0, such as 0.2")
+        check(self, "value_weight", 0 <= self.value_weight < float("inf"), "a finite number >= 0")
+        drawn = {"draws": 1, "baseline": "none", "clip": 0, "passes": 1}
+        for name, neutral in drawn.items():
+            if self.actions != "sampled" and getattr(self, name) != neutral:
+                raise UserError(
+                    f"{name} is {getattr(self, name)} with {self.actions} actions; it needs "
+                    "sampled ones"
+                )
+        if self.baseline == "group" and self.draws < 2:
+            raise UserError("baseline is group with one draw; give draws of at least 2")
+        if self.clip > 0 and self.passes < 2:
+            raise UserError(
+                f"clip is {self.clip:g} with one pass, where the ratio is 1; give passes of at "
+                "least 2"
+            )
 
 
 @dataclass(frozen=True)
@@ -86,5 +122,22 @@ class GCE:
         check(self, "alpha", 0 < self.alpha < float("inf"), "an exponent > 0, such as 0.333")
 
 
+@dataclass(frozen=True)
+class MMC:
+    """Max-Mahalanobis centre loss; the model gets a last layer of fixed centres."""
+
+    dim: int = 256
+    """Outputs of the model: the space of the centres, at least as many as classes less one."""
+    scale: float = 10.0
+    """Length of the centres."""
+
+    name: ClassVar[str] = "mmc"
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check(self, "dim", self.dim >= 2, "at least 2")
+        check(self, "scale", 0 < self.scale < float("inf"), "a number > 0, such as 10")
+
+
 #: Every loss that a recipe can name.
-LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage, PC, GCE)
+LOSSES: tuple[Any, ...] = (CrossEntropy, TwoStage, PC, GCE, MMC)

@@ -18,7 +18,7 @@ from robustpolicy.training.recipe.adversaries import (
     Trades,
 )
 from robustpolicy.training.recipe.fields import check, check_types
-from robustpolicy.training.recipe.losses import GCE, LOSSES, PC, CrossEntropy, TwoStage
+from robustpolicy.training.recipe.losses import GCE, LOSSES, MMC, PC, CrossEntropy, TwoStage
 from robustpolicy.training.recipe.optimizers import OPTIMIZERS, AdamW, Sgd
 from robustpolicy.training.recipe.unlabelled import Unlabelled
 from robustpolicy.training.recipe.watch import Watch
@@ -41,10 +41,12 @@ class Recipe:
     """
 
     dataset: str = "mnist"
-    """Data set: digits, mnist or cifar10."""
+    """Data set: digits, mnist or cifar10; or your own: a folder of class folders of images, a .npz
+    file, or module:callable (its code is run)."""
     model: str = "lenet5"
-    """Model: lenet5, small-cnn, vgg13 or resnet18."""
-    loss: CrossEntropy | TwoStage | PC | GCE = field(default_factory=CrossEntropy)
+    """Model: lenet5, small-cnn or vit-mnist; vgg13, vgg13-narrow, resnet18, small-cnn-cifar10 or
+    vit-cifar10; or your own, module:callable (its code is run)."""
+    loss: CrossEntropy | TwoStage | PC | GCE | MMC = field(default_factory=CrossEntropy)
     """Training loss."""
     optimizer: Sgd | AdamW = field(default_factory=Sgd)
     """Optimiser and learning rate schedule."""
@@ -72,6 +74,8 @@ class Recipe:
     """What is measured after each epoch, and what it decides."""
     unlabelled: Unlabelled = field(default_factory=Unlabelled)
     """Images without labels that join the training."""
+    image_size: int = 0
+    """Scale the images of a folder to squares of this side; 0 takes them as they are."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -80,6 +84,7 @@ class Recipe:
         check(self, "seed", 0 <= self.seed < 2**31, "an integer in [0, 2**31)")
         check(self, "validation", 0 < self.validation < 1, "a share in (0, 1), such as 0.1")
         check(self, "average", 0 <= self.average < 1, "a decay in [0, 1), such as 0.999")
+        check(self, "image_size", self.image_size >= 0, "a side in pixels, or 0")
         late = [drop for drop in self.optimizer.drops if drop >= self.epochs]
         if isinstance(self.loss, PC) and self.loss.warmup_epochs >= self.epochs:
             raise UserError(
@@ -94,6 +99,11 @@ class Recipe:
         if isinstance(self.adversary, Mart) and not isinstance(self.loss, CrossEntropy):
             raise UserError(
                 f"MART has a loss of its own; {self.loss.name} would not be used: leave it out"
+            )
+        if getattr(self.loss, "passes", 1) > 1 and not isinstance(self.adversary, NoAdversary):
+            raise UserError(
+                f"passes is {self.loss.passes} with {self.adversary.name}, which attacks anew at "  # type: ignore[union-attr]
+                "each step, so that actions would belong to other images; give one pass"
             )
         if late:
             raise UserError(
