@@ -4,9 +4,10 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from robustpolicy.evaluation import wilson
-from robustpolicy.experiments.statistics import holm, mcnemar, newcombe
+from robustpolicy.experiments.statistics import holm, mcnemar, newcombe, paired_t, t_interval
 
 #: both, only a, only b, neither; Newcombe's interval as printed.
 PUBLISHED = [
@@ -84,3 +85,30 @@ def test_holm_keeps_the_family_wise_error():
     rng = np.random.default_rng(1)
     wrong = sum(min(holm(list(rng.random(10)))) < 0.05 for _ in range(4000))
     assert wrong / 4000 < 0.05 + 4 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_t_interval_and_paired_t_are_scipys(n):
+    values = np.random.default_rng(n).normal(50, 3, n)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert t_interval(values.tolist()) == pytest.approx((low, high))
+    other = np.random.default_rng(n + 1).normal(50, 3, n)
+    expected = stats.ttest_rel(values, other).pvalue
+    assert paired_t((values - other).tolist()) == pytest.approx(expected)
+
+
+def test_t_interval_of_two_in_closed_form():
+    # With one degree of freedom, t is Cauchy's: its quantile is a tangent.
+    half = np.tan(np.pi * 0.45) * abs(3 - 1) / 2
+    assert t_interval([1, 3], 0.9) == pytest.approx((2 - half, 2 + half))
+
+
+def test_paired_t_without_spread():
+    assert paired_t([0.0, 0.0, 0.0]) == 1
+    assert paired_t([1.0, 1.0]) == 0
+
+
+def test_t_interval_covers_the_mean_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(size=(2000, 3))
+    covered = np.mean([low < 0 < high for low, high in map(t_interval, draws.tolist())])
+    assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)

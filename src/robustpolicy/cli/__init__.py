@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": ("compare", "Compare finished runs: recipes, curves, robust samples in pairs."),
     "verify": ("verify", "Check the stored adversarial examples of an evaluation anew."),
     "reproduce": ("reproduce", "Run a table of experiments, the paper's numbers beside ours."),
+    "results": ("results", "List, show or export what is measured; test the paper's claims."),
     "data": ("data", "List, fetch or check data sets."),
 }
 

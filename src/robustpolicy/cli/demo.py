@@ -25,35 +25,34 @@ class Options:
     """Folder for runs, results and the figure."""
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> int:
     """Run the demo."""
     options = parse(Options, arguments, "demo")
 
     import torch
 
+    from robustpolicy.cli.reproduce import Options as Sweep
     from robustpolicy.cli.reproduce import reproduce
     from robustpolicy.experiments.paper import EXPERIMENTS
 
-    reproduce(
-        EXPERIMENTS["digits"],
-        seeds=1,
-        workers=None,
-        output=options.output,
-        results=None,
-        device="cpu",
-        data_dir=(),
+    code = reproduce(
+        [EXPERIMENTS["digits"]],
+        Sweep("digits", seeds=1, output=options.output, known=(), device="cpu"),
     )
+    if code:
+        return code
     torch.set_num_threads(1)  # ten small images: more threads only wait for each other
     figure = options.output / "demo.png"
     _draw(options.output, figure)
     print(f"Curves and adversarial examples: {figure}")
+    return 0
 
 
 def _draw(output: Path, path: Path) -> None:
     from robustpolicy.data import load_dataset
     from robustpolicy.evaluation import paper_plan
+    from robustpolicy.experiments.cells import plan_cells
     from robustpolicy.experiments.paper import EXPERIMENTS
-    from robustpolicy.experiments.sweep import plan_cells
     from robustpolicy.report.figures import demo_figure, save_figure
     from robustpolicy.training import Run
 

@@ -1,11 +1,51 @@
-"""Two models on the same samples: McNemar's test, Newcombe's interval; Holm's correction."""
+"""Seeds: t intervals and tests. Samples: McNemar's test, Newcombe's interval. Holm's correction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from statistics import mean, stdev
 
 from robustpolicy.evaluation.intervals import wilson
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    r"""Interval of a mean over seeds, :math:`\bar x \pm t_{n-1} s / \sqrt n` (Student 1908).
+
+    Args:
+        values: one a seed, at least two.
+        confidence: such as 0.95.
+
+    Example:
+        >>> [round(bound, 3) for bound in t_interval([1.0, 2.0])]  # 1.5 -+ 12.706 / 2
+        [-4.853, 7.853]
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    centre = mean(values)
+    half = float(t.ppf(0.5 + confidence / 2, n - 1)) * stdev(values) / sqrt(n)
+    return centre - half, centre + half
+
+
+def paired_t(differences: Sequence[float]) -> float:
+    """P-value of the paired t test, two-sided: whether differences seed by seed have mean 0.
+
+    Args:
+        differences: one a seed, at least two. All the same, they are 0 (p = 1) or have no spread
+            to be judged by (p = 0).
+
+    Example:
+        >>> round(paired_t([1.0, 2.0, 3.0]), 4)  # t = 2 sqrt(3), 2 degrees of freedom
+        0.0742
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    spread = stdev(differences)
+    if spread == 0:
+        return float(mean(differences) == 0)
+    return float(2 * t.sf(abs(mean(differences)) / (spread / sqrt(n)), n - 1))
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

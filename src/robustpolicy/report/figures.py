@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,37 @@ def curves_figure(histories: dict[str, list[dict[str, Any]]]) -> Figure:
     """
     figure = plt.figure(figsize=(10, 4), layout="constrained")
     _both_curves(figure.subplots(1, 2), histories)
+    return figure
+
+
+def panels_figure(
+    titles: Sequence[str],
+    panels: Sequence[dict[str, tuple[Sequence[float], int | None]]],
+    note: str = "",
+) -> Figure:
+    """Training loss over epochs, several panels beside each other.
+
+    Args:
+        titles: one a panel.
+        panels: label of a training -> its losses, one an epoch, and the epoch (from 1) in which
+            its second stage begins.
+        note: stands below, such as how the trainings are reduced.
+    """
+    figure = plt.figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    for axes, title, curves in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), titles, panels, strict=True
+    ):
+        histories = {
+            label: [
+                {"epoch": n, "loss": loss, "stage": 1 if second is None or n < second else 2}
+                for n, loss in enumerate(losses, 1)
+            ]
+            for label, (losses, second) in curves.items()
+        }
+        _curves(axes, histories, "loss", title, 1)
+        axes.legend(frameon=False, fontsize=7)
+    if note:
+        figure.supxlabel(note, fontsize=8)
     return figure
 
 

@@ -11,7 +11,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from robustpolicy.experiments.sweep import Cell, progress_of
+from robustpolicy.experiments.cells import Cell
+from robustpolicy.experiments.sweep import progress_of
 from robustpolicy.training.monitor import Monitor
 from robustpolicy.training.recipe import Recipe
 
@@ -194,23 +195,23 @@ class AuditProgress(_Attacking):
 
 
 class SweepProgress:
-    """A bar a cell, read from the run folders; without a terminal, a line when a cell changes."""
+    """A bar over all cells and one for each that trains, read from the run folders; without a
+    terminal, a line when a cell changes.
+    """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
-        self._cells = cells
+        self._open = {cell.name: cell for cell in cells}
         self._live = sys.stderr.isatty()
-        self._bar = _bars("epochs")
+        self._bar = _bars("")
         self._begun = time.perf_counter()
         self._said: dict[str, str] = {}
         self._tasks: dict[str, Any] = {}
+        self._all: Any = None
 
     def __enter__(self) -> SweepProgress:
         """Begin drawing."""
         if self._live:
-            for cell in self._cells:
-                self._tasks[cell.name] = self._bar.add_task(
-                    cell.name, total=cell.recipe.epochs, text=""
-                )
+            self._all = self._bar.add_task("cells", total=len(self._open), text="")
             self._bar.start()
         return self
 
@@ -225,13 +226,29 @@ class SweepProgress:
         if self._live:
             self._bar.stop()
 
+    def done(self, name: str) -> None:
+        """A cell is done, and its folder need not be read any more; or what cells share is."""
+        shared = self._open.pop(name, None) is None
+        if self._live and not shared:
+            self._bar.advance(self._all)
+            if name in self._tasks:
+                self._bar.remove_task(self._tasks.pop(name))
+        elif not self._live:
+            self._say(name, "done")
+
     def __call__(self) -> None:
         """Read the run folders and show where each cell is."""
-        for cell in self._cells:
+        for name, cell in self._open.items():
             doing, epochs = progress_of(cell)
-            if self._live:
-                self._bar.update(self._tasks[cell.name], completed=epochs, text=doing)
-            elif self._said.get(cell.name) != doing:
-                self._said[cell.name] = doing
-                seconds = time.perf_counter() - self._begun
-                print(f"{seconds:6.0f} s  {cell.name}: {doing}", file=sys.stderr, flush=True)
+            if not self._live:
+                self._say(name, doing)
+            elif doing != "waiting":
+                if name not in self._tasks:
+                    self._tasks[name] = self._bar.add_task(name, total=cell.recipe.epochs, text="")
+                self._bar.update(self._tasks[name], completed=epochs, text=doing)
+
+    def _say(self, name: str, doing: str) -> None:
+        if self._said.get(name, "waiting") != doing:
+            self._said[name] = doing
+            seconds = time.perf_counter() - self._begun
+            print(f"{seconds:6.0f} s  {name}: {doing}", file=sys.stderr, flush=True)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robustpolicy.experiments.paper import Experiment, Printed
-from robustpolicy.experiments.results import lost_classes, summarise
+from robustpolicy.experiments.paper import Experiment
+from robustpolicy.experiments.results import evaluations_of, lost_classes, summarise
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": "\\textbackslash{}",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "–": "--",
+}
 
 
 @dataclass(frozen=True)
@@ -27,26 +40,53 @@ class Table:
         text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         return text + "".join(f"\n\n{note}" for note in self.notes)
 
+    def csv(self) -> str:
+        """The table as comma-separated values, a heading first; no title, no notes."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        return text.getvalue()
+
+    def latex(self) -> str:
+        """The table as a LaTeX ``table``: title as caption, notes below."""
+        columns = "".join("l" if n in self.words else "r" for n in range(len(self.columns)))
+        lines = [" & ".join(map(_latex, line)) + r" \\" for line in (self.columns, *self.rows)]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                rf"\caption{{{_latex(self.title)}}}",
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\hline",
+                lines[0],
+                r"\hline",
+                *lines[1:],
+                r"\hline",
+                r"\end{tabular}",
+                *(rf"\par {_latex(note)}" for note in self.notes),
+                r"\end{table}",
+            ]
+        )
+
+    def json(self) -> str:
+        """The table as a JSON object: title, columns, rows, notes."""
+        data = {"title": self.title, "columns": self.columns, "rows": self.rows}
+        return json.dumps({**data, "notes": self.notes}, indent=1, ensure_ascii=False)
+
     def print(self) -> None:
         """Print to standard output; colours only on a terminal."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable
 
-        table = RichTable(
-            title=self.title,
-            box=box.SIMPLE_HEAD,
-            title_justify="left",
-            collapse_padding=True,
-            pad_edge=False,
-        )
+        table = RichTable(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number in self.words else "right")
         for row in self.rows:
             table.add_row(*row)
         # A pipe has no width: a file or a log takes the whole line. Names may hold brackets.
-        width = None if sys.stdout.isatty() else 160
+        width = None if sys.stdout.isatty() else 320
         console = Console(width=width, markup=False, emoji=False)
+        if self.title:  # not Rich's own, which it folds to the width of the columns
+            console.print(self.title, soft_wrap=True, highlight=False, style="italic")
         console.print(table)
         for note in self.notes:
             console.print(note, soft_wrap=True, highlight=False)
@@ -66,19 +106,18 @@ def experiment_table(experiment: Experiment, results: dict[str, list[dict[str, A
         cells = results[row.key]
         if not cells:
             continue
-        n = cells[0]["evaluation"]["n"]
-        epsilon = cells[0]["evaluation"]["threat"]["epsilon"]
+        first = evaluations_of(cells[0])[0]
+        n, epsilon = first["n"], first["threat"]["epsilon"]
         measured = [str(summarise(cells, attack) or "-") for attack in attacks]
         lost = (", ".join(str(lost_classes(cell)) for cell in cells),) if counts else ()
         rows.append((row.label, *measured, *lost, str(len(cells))))
         if row.paper:
             blank = ("",) if counts else ()
-            rows.append((f"{row.label}, paper", *_printed(row.paper), *blank, ""))
+            rows.append((f"{row.label}, paper", *_printed(row.paper, attacks), *blank, ""))
     notes = [f"Percent of {n} test images; eps {epsilon}; PGD: 40 steps of 0.01, random start."]
     if any(len(cells) > 1 for cells in results.values()):
         notes.append("Mean over seeds (least to greatest).")
-    if experiment.note:
-        notes.append(experiment.note)
+    notes += filter(None, (experiment.note, experiment.mark))
     columns = ("training", *attacks.values(), *(("classes lost",) if counts else ()), "seeds")
     return Table(experiment.title, columns, tuple(rows), (" ".join(notes),))
 
@@ -123,6 +162,10 @@ def _result_row(name: str, result: dict[str, Any], seconds: str) -> tuple[str, .
     return name, accuracy, f"{100 * low:.2f} to {100 * high:.2f}", seconds
 
 
-def _printed(paper: Printed) -> tuple[str, ...]:
-    values = (paper.clean, paper.fgsm, paper.pgd)
-    return tuple("-" if value is None else f"{value:.2f}" for value in values)
+def _printed(paper: Mapping[str, str], attacks: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(paper.get(attack, "-") for attack in attacks)
+
+
+def _latex(text: str) -> str:
+    escaped = "".join(_LATEX.get(character, character) for character in text)
+    return re.sub(r"lambda\\_(\d)", r"$\\lambda_\1$", escaped)

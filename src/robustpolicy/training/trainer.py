@@ -41,6 +41,7 @@ def train(
     precision: str = "auto",
     capture: bool | None = None,
     monitor: Monitor | None = None,
+    until: Callable[[State], bool] | None = None,
 ) -> Run:
     """Train a recipe in a run folder, or go on where it stopped.
 
@@ -60,9 +61,11 @@ def train(
             ``"auto"``: bfloat16 with CUDA.
         capture: record a step as a CUDA graph and replay it; by default, with CUDA.
         monitor: is told of every step and epoch.
+        until: asked between epochs whether to stop there; the run is then not finished, and the
+            same call without it goes on from its checkpoint.
 
     Returns:
-        The finished run.
+        The finished run, or the one that ``until`` stopped.
 
     Raises:
         UserError: bad input, missing data, a folder with a different run, a full disk, or a
@@ -102,7 +105,13 @@ def train(
             captured = CapturedStep(state, None if capture else monitor.warn)
             loop.take = lambda images, labels, total: captured(images, labels)
         monitor.start(recipe, state.epoch, loop.steps)
+
+        def stopped() -> bool:
+            return until is not None and state.step == 0 and until(state)
+
         while state.epoch < recipe.epochs and not is_over(state.history, recipe.watch):
+            if stopped():
+                break
             loop.epoch()
             group.add([state.loss_sum])
             group.add([state.correct])
@@ -114,7 +123,7 @@ def train(
                     run.save_weights("best", state.kept)
                 run.save_checkpoint(state.state_dict())
             monitor.epoch(record)
-        if group.leader:
+        if group.leader and not stopped():
             run.finish(state.kept)
         group.any(False)  # nobody returns before the folder is whole
     return run

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from robustpolicy.errors import UserError
 
+#: Resolving annotations takes most of the time of making a recipe, and a sweep makes thousands.
+_hints = cache(get_type_hints)
+
 
 def check_types(owner: Any) -> None:
     """Check fields of plain types and of named choices: from Python, nobody else does."""
-    for name, wanted in get_type_hints(type(owner)).items():
+    for name, wanted in _hints(owner.__class__).items():
         value = getattr(owner, name)
         if get_origin(wanted) is Literal:
             if value not in get_args(wanted):
