@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from tests.experiments.engines.nodes import ENVIRONMENT, Nodes
+from tests.experiments.engines.nodes import RAY, Nodes
 
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = ENVIRONMENT["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"]
+os.environ.update(RAY)
 
 
 @pytest.fixture(scope="session")

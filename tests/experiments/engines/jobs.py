@@ -37,14 +37,28 @@ def die_once(path):
     return "done"
 
 
-def hold(path, seconds):
-    """Say which process this is and take time; a second call is done at once."""
+def hold(path, until):
+    """Say which process this is, and wait for a file; a second call is done at once."""
     leave(path, str(os.getpid()))
-    if len(Path(path).read_text().split()) == 1:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            time.sleep(0.05)
+    while len(Path(path).read_text().split()) == 1 and not Path(until).exists():
+        time.sleep(0.05)
     return os.getpid()
+
+
+def prefix(folder):
+    """Leave a folder with files."""
+    for name in ("weights", "deeper/state"):
+        file = Path(folder, name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"the {file.name}")
+
+
+def branch(folder, result):
+    """Read what the prefix left, leave a file, and say on which file system."""
+    time.sleep(2)
+    text = Path(folder, "weights").read_text() + Path(folder, "deeper", "state").read_text()
+    Path(result).write_text(text)
+    return os.stat(result).st_dev
 
 
 def surroundings():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,12 +14,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
+#: Of Ray, for all processes of the tests: set before it is imported.
+RAY = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on the loopback alone
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 ENVIRONMENT = {
     **os.environ,
+    **RAY,
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the loopback alone
-    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
@@ -35,16 +43,17 @@ class Nodes:
 
     def start(self, cpus, before=()):
         """Start a node; the first is the head."""
-        port = self.address.split(":")[1]
-        role = [f"--address={self.address}"]
-        if not self.processes:
-            role = ["--head", f"--port={port}", "--include-dashboard=false",
-                    f"--temp-dir={self.folder}"]  # fmt: skip
         number = len(self.processes)
+        if number == 0:
+            port = self.address.split(":")[1]
+            command = ["ray.scripts.scripts", "start", "--block", "--head", f"--port={port}",
+                       "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
+                       "--include-dashboard=false", f"--temp-dir={self.folder}",
+                       "--object-store-memory=100000000"]  # fmt: skip
+        else:
+            command = ["tests.experiments.engines.second_node", self.address, str(cpus)]
+        command = [*before, sys.executable, "-m", *command]
         log = (self.folder / f"node{number}.log").open("w")
-        command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *role,
-                   "--node-ip-address=127.0.0.1", f"--num-cpus={cpus}",
-                   "--object-store-memory=100000000"]  # fmt: skip
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True
         )

@@ -106,9 +106,10 @@ class Cluster:
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:
+            reason = one_line(error).split(". ")[0]
             raise UserError(
-                f"cannot connect to the Ray cluster at {address} ({one_line(error)}); is it the "
-                "host:port that `ray start --head` printed, and is Ray the same version there?"
+                f"cannot connect to the Ray cluster at {address} ({reason}); Ray's and Python's "
+                "versions must be the same there, and RAY_AUTH_MODE and the token (docs/cluster.md)"
             ) from None
         self._connected = True
 
