@@ -62,7 +62,7 @@ PLAIN: dict[str, Recipe] = {
     "mnist-ce": _mnist(CrossEntropy(), 100),
     "mnist-policy": _mnist(TwoStage(penalty=1.5), 200),
     # Losses that the paper compares with or builds on. PC's authors train with it after
-    # cross-entropy; MMC's gradients are so long that LeNet5 diverges at a rate of .03, VGG13 at .01.
+    # cross-entropy; MMC has such long gradients that LeNet5 diverges at .03, VGG13 at .01.
     "mnist-pc": _mnist(PC(warmup_epochs=100), 200),
     "mnist-gce": _mnist(GCE(), 100),
     "mnist-mmc": _mnist(MMC(), 100, _sgd(100, 0.01)),
