@@ -22,7 +22,7 @@ MODULES = sorted(
 
 #: Data flows one way: a file imports from its own floor or from those above it in this list.
 FLOORS = [
-    ("errors", "importing", "lazy", "version", "randomness", "draws"),
+    ("errors", "importing", "lazy", "memory", "version", "randomness", "draws"),
     ("losses", "models"),
     ("data",),
     ("attacks",),

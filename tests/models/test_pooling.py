@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jvp, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustpolicy.models import LeNet5
 from robustpolicy.models.pooling import SMALLEST_BATCH, conv_pool_relu
@@ -239,3 +240,14 @@ def test_compiled_and_traced(mnist):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.testing.assert_close(torch.jit.trace(model, x)(x), model(x))
+
+
+def test_operations_are_counted_as_torchs():
+    """Those that the network needs, not those that are spent."""
+    model, oracle, x = LeNet5(), Textbook(), torch.rand(40, 1, 28, 28)
+    counts = []
+    for network in (model, oracle):
+        with FlopCounterMode(display=False) as counter:
+            network(x).sum().backward()
+        counts.append(counter.get_total_flops() / len(x))
+    assert counts[0] == counts[1] == 2_263_920

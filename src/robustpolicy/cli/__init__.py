@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from robustpolicy.errors import UserError
+from robustpolicy.memory import keep_freed_memory
 from robustpolicy.version import __version__
 
 #: command -> (module of this package, what it does). Modules are imported when they are called.
@@ -42,6 +43,7 @@ def _run(command: str, rest: Sequence[str]) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(f"unknown command {command!r}; choose one of {', '.join(COMMANDS)}")
+        keep_freed_memory()
         return _load(command)(rest) or 0
     except UserError as error:
         print(f"robustpolicy: {error}", file=sys.stderr)

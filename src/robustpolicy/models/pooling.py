@@ -55,8 +55,10 @@ def _is_plain(conv: nn.Conv2d) -> bool:
 
 
 def _suits(x: Tensor, conv: nn.Conv2d) -> bool:
-    # What is traced, and derivatives other than backward's, are left to torch.
+    # What is traced or counted, and derivatives other than backward's, are left to torch.
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore
+        return False
+    if torch._C._len_torch_dispatch_stack() > 0:
         return False
     if torch._C._are_functorch_transforms_active():
         return False

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from robustpolicy.errors import UserError
+from robustpolicy.memory import keep_freed_memory
 from robustpolicy.training.signals import Interrupted
 
 #: Seconds in which a process that was asked to stop must have written its checkpoint.
@@ -173,6 +174,7 @@ def _serve(pipe: Connection) -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C reaches the parent alone, which then asks us to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_freed_memory()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send_bytes(_dumps(("ready", None)))
         while True:
