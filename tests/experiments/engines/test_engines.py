@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from robustpolicy.training.trainer import train
 from tests.experiments.engines import jobs
 from tests.experiments.engines.nodes import (
     ENVIRONMENT,
+    RAY,
     ROOT,
     alive,
     kill,
@@ -152,13 +155,21 @@ def test_no_workers():
         LocalEngine(0)
 
 
-def begin(name, folder, epochs):
+@pytest.fixture
+def short():
+    """A folder for Ray: paths of sockets are limited."""
+    with tempfile.TemporaryDirectory(prefix="rp-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def begin(name, folder, epochs, short):
+    own = {key: value for key, value in ENVIRONMENT.items() if key not in RAY}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.experiments.engines.driver", name, folder, str(epochs)],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env={**own, "HOME": str(folder), "TMPDIR": str(short)},
         start_new_session=True,
     )
 
@@ -167,8 +178,8 @@ def begin(name, folder, epochs):
 @pytest.mark.parametrize(
     "name", ["local", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
 )
-def test_a_driver_that_ends_leaves_no_process(name, signum, tmp_path):
-    driver = begin(name, tmp_path, 200)
+def test_a_driver_that_ends_leaves_no_process(name, signum, tmp_path, short):
+    driver = begin(name, tmp_path, 200, short)
     others = []
     try:
         pids = tmp_path / "pids"
@@ -187,12 +198,14 @@ def test_a_driver_that_ends_leaves_no_process(name, signum, tmp_path):
             assert driver.returncode == 130, errors
             assert errors.endswith("stopped with 3 of 3 jobs left; the same command goes on\n")
             assert not any(map(alive, others))
+            assert not list(short.glob("rp-*"))
         else:
             # (Ray's own agents look for their node once a minute.)
             at_work = list(map(int, pids.read_text().split()))
             wait_until(lambda: not any(map(alive, at_work)), 30)
         assert (tmp_path / "seed0" / "checkpoint.pt").exists()
         assert len(history.read_text().splitlines()) < 200
+        assert not (tmp_path / ".ray").exists()  # nothing of Ray's stays in the user's home
     finally:
         for pid in {*others, *session(driver.pid)}:
             kill(pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -50,6 +51,8 @@ class Cluster:
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # outcomes tell them
         if self.address is None or _is_loopback(self.address):
             os.environ.setdefault(*LOOPBACK_ONLY)
+        if self.address is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else Ray writes one into $HOME
         import ray
 
         if not ray.is_initialized():
@@ -76,9 +79,9 @@ class Cluster:
                 "Ray would listen on the network, because it was imported before; set "
                 f"{'='.join(LOOPBACK_ONLY)} in the environment, or give the address of a cluster"
             )
-        # Paths of sockets are limited to 107 bytes.
-        short = "/tmp" if os.path.isdir("/tmp") else None
-        self._folder = Path(tempfile.mkdtemp(prefix="rp-", dir=short))
+        # Paths of sockets are limited to 107 bytes, and Ray's own part of them takes 78.
+        usual = tempfile.gettempdir()
+        self._folder = Path(tempfile.mkdtemp("", "rp-", usual if len(usual) < 25 else "/tmp"))
         self._connected = True
         try:
             ray.init(
