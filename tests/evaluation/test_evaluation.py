@@ -196,7 +196,9 @@ class TestTargets:
             with pytest.raises(UserError, match="does not fit"):
                 load_target(name, "small-cnn")
         with pytest.raises(UserError, match="name its model"):
-            load_target(file)
+            load_target(str(tmp_path / "w.pt"))
+        own = load_target(file)  # in its run folder it is known
+        torch.testing.assert_close(own.model(X), run_model(X))
         (tmp_path / "bad.safetensors").write_bytes(b"junk")
         with pytest.raises(UserError, match="not a readable safetensors"):
             load_target(str(tmp_path / "bad.safetensors"), "lenet5")

@@ -104,7 +104,7 @@ def test_mmc_puts_its_layer_behind_the_model():
 def test_everything_of_the_papers_uses_the_papers_protocol():
     for experiment in EXPERIMENTS.values():
         for row in experiment.rows:
-            if row.paper is not None:
+            if row.paper:
                 assert row.recipe.protocol == "paper"
 
 
