@@ -82,7 +82,7 @@ def test_two_processes_train_what_one_does(tmp_path, name):
     mine, theirs = (load_file(run.path / "weights.safetensors") for run in (one, two))
     for key, value in mine.items():
         # The sign in an attack turns rounding into steps.
-        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=3e-3)
+        torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=6e-3)
 
 
 def test_a_stopped_pair_goes_on(tmp_path):

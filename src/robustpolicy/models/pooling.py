@@ -144,8 +144,10 @@ def _rows(strips: Tensor) -> Tensor:
 
 def _kernels(weight: Tensor) -> Tensor:
     """The kernel for left columns, then the one for right columns: (2 O, k C (k + 1))."""
-    both = torch.stack((F.pad(weight, (0, 1)), F.pad(weight, (1, 0))))
-    return both.transpose(2, 3).reshape(2 * len(weight), -1)
+    out_channels, channels, k, _ = weight.shape
+    kernels = weight.new_zeros(2, out_channels, k, channels, k + 1)
+    kernels[0, ..., :-1] = kernels[1, ..., 1:] = weight.transpose(1, 2)
+    return kernels.view(2 * out_channels, -1)
 
 
 def _route(gradient: Tensor, difference: Tensor, first: Tensor, second: Tensor) -> None:
