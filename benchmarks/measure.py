@@ -5,13 +5,16 @@ pair within a round.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -46,6 +49,65 @@ def take_turns(
             if number:
                 seconds[name].append((time.perf_counter() - begun) / calls)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def take_turns_apart(
+    builders: dict[str, Callable[[], Callable[[], object]]],
+    rounds: int,
+    calls: int,
+    starts: int = 1,
+) -> dict[str, Timing]:
+    """As :func:`take_turns`, each candidate in a process of its own, one at work at a time.
+
+    How a process lays out its memory moves its times by some percent, and what one candidate has
+    freed another would find: so they are apart, and started afresh ``starts`` times.
+
+    Args:
+        builders: name -> what makes the call to be timed, in its process; importable.
+        rounds: of each start.
+        calls: a round.
+        starts: of all processes.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in builders}
+    for _ in range(starts):
+        with _processes(builders) as pipes:
+            for number in range(rounds + 1):
+                for name, pipe in pipes.items():
+                    pipe.send(calls)
+                    taken = pipe.recv()
+                    if number:
+                        seconds[name].append(taken / calls)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+@contextmanager
+def _processes(
+    builders: dict[str, Callable[[], Callable[[], object]]],
+) -> Iterator[dict[str, Connection]]:
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name, build in builders.items():
+        pipes[name], theirs = context.Pipe()
+        processes.append(context.Process(target=_serve, args=(theirs, build), daemon=True))
+        processes[-1].start()
+        theirs.close()
+    try:
+        yield pipes
+    finally:
+        for pipe in pipes.values():
+            pipe.close()
+        for process in processes:
+            process.join()
+
+
+def _serve(pipe: Connection, build: Callable[[], Callable[[], object]]) -> None:
+    call = build()
+    with suppress(EOFError):
+        while calls := pipe.recv():
+            begun = time.perf_counter()
+            for _ in range(calls):
+                call()
+            pipe.send(time.perf_counter() - begun)
 
 
 def machine() -> str:
