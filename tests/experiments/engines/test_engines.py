@@ -186,7 +186,8 @@ def test_a_driver_that_ends_leaves_no_process(name, signum, tmp_path, short):
         wait_until(lambda: pids.exists() and pids.read_text().count("\n") == 2, 90)
         history = tmp_path / "seed0" / "history.jsonl"
         wait_until(history.exists, 60)
-        others = [*map(int, pids.read_text().split()), *session(driver.pid)]
+        at_work = list(map(int, pids.read_text().split()))
+        others = [*at_work, *session(driver.pid)]
         # 127.0.0.1, also as IPv6 writes it
         assert listens_on(others) <= {"0100007F", "0000000000000000FFFF00000100007F"}
         if signum == signal.SIGINT:
@@ -197,11 +198,10 @@ def test_a_driver_that_ends_leaves_no_process(name, signum, tmp_path, short):
         if signum == signal.SIGINT:
             assert driver.returncode == 130, errors
             assert errors.endswith("stopped with 3 of 3 jobs left; the same command goes on\n")
-            assert not any(map(alive, others))
+            assert not any(map(alive, at_work))
             assert not list(short.glob("rp-*"))
-        else:
-            # (Ray's own agents look for their node once a minute.)
-            at_work = list(map(int, pids.read_text().split()))
+            wait_until(lambda: not any(map(alive, others)), 10)
+        else:  # Ray's own agents look for their node once a minute
             wait_until(lambda: not any(map(alive, at_work)), 30)
         assert (tmp_path / "seed0" / "checkpoint.pt").exists()
         assert len(history.read_text().splitlines()) < 200
