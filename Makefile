@@ -57,6 +57,8 @@ $(PEERS): $(STAMP) benchmarks/requirements.txt benchmarks/requirements-no-deps.t
 bench: $(PEERS) ## speed and equality against peers in the same run (an hour)
 	$(BIN)/python benchmarks/loss.py $(BENCH)
 	$(BIN)/python benchmarks/training.py $(BENCH)
+	$(BIN)/python benchmarks/fused.py $(BENCH) --device cpu
+	$(BIN)/python benchmarks/engines.py $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pgd.py $(BENCH)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/attacks.py $(BENCH)
 
