@@ -66,6 +66,7 @@ def test_a_sweep_killed_in_the_middle_loses_nothing_and_does_nothing_twice(tmp_p
     check_whole(tmp_path)
 
 
+@pytest.mark.slow
 def test_sigterm_stops_the_workers_and_the_same_command_goes_on(tmp_path, cli):
     process = start(tmp_path, *SWEEP)
     cells = tmp_path / "runs" / "cells"

@@ -55,13 +55,22 @@ class TestEqualToTheOfficial:
 
     @pytest.mark.parametrize(("norm", "epsilon"), [("Linf", 0.08), ("L2", 1.0)])
     @pytest.mark.parametrize("which", ["apgd-ce", "apgd-dlr", "apgd-t"])
-    @pytest.mark.parametrize("run", ["digits_run", "policy_run"])
+    @pytest.mark.parametrize(
+        "run", ["digits_run", pytest.param("policy_run", marks=pytest.mark.slow)]
+    )
     def test_apgd_on_digits(self, request, digits, run, which, norm, epsilon):
         model = request.getfixturevalue(run).load_model()
         self.compare(model, *digits_batch(digits, 30), which, Threat(epsilon, norm=norm))
 
     @pytest.mark.mnist
-    @pytest.mark.parametrize("kind", ["cross-entropy", "two-stage", "adversarial"])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "cross-entropy",
+            pytest.param("two-stage", marks=pytest.mark.slow),
+            pytest.param("adversarial", marks=pytest.mark.slow),
+        ],
+    )
     def test_apgd_on_mnist(self, mnist, kind, tmp_path):
         run = train(short_mnist_recipe(kind), tmp_path, device="cpu")
         assert kind != "two-stage" or run.history()[-1]["stage"] == 2
@@ -273,6 +282,7 @@ class TestState:
         assert len(list((tmp_path / "two").glob("*.safetensors"))) > before
 
 
+@pytest.mark.slow
 def test_workers_and_verify(digits_run, tmp_path, cli):
     line = ["evaluate", digits_run.path, "--attacks", "clean", "apgd-ce", "square", "--samples",
             "24", "--epsilon", "0.08", "--device", "cpu"]  # fmt: skip

@@ -85,6 +85,7 @@ def test_two_processes_train_what_one_does(tmp_path, name):
         torch.testing.assert_close(value, theirs[key], rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_stopped_pair_goes_on(tmp_path):
     recipe = dataclasses.replace(RECIPES["two-stage"], epochs=12)
     file, output = tmp_path / "r.json", tmp_path / "run"

@@ -115,7 +115,10 @@ train(load_recipe(sys.argv[1]), sys.argv[2], device="cpu", monitor=Tell())
 """
 
 
-@pytest.mark.parametrize("kill_at", [3, 23, 40])
+@pytest.mark.parametrize(
+    "kill_at",
+    [23, pytest.param(3, marks=pytest.mark.slow), pytest.param(40, marks=pytest.mark.slow)],
+)
 def test_sigkill_at_any_moment(undisturbed, tmp_path, kill_at):
     recipe, output = tmp_path / "r.json", tmp_path / "run"
     recipe.write_text(json.dumps(RANDOM.to_json()))

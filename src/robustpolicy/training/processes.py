@@ -16,7 +16,6 @@ def run_processes(
     *,
     names: Sequence[str],
     workers: int,
-    tick: Callable[[], None] = lambda: None,
     listen: Callable[[int, Any], None] = lambda number, message: None,
 ) -> list[Any]:
     """Call ``function(*job)`` for every job, several processes at a time.
@@ -26,7 +25,6 @@ def run_processes(
         jobs: arguments that can be pickled.
         names: of the jobs, for errors.
         workers: processes at a time, at least 1.
-        tick: called about once a second.
         listen: called with a job's number and its message.
 
     Returns:
@@ -53,7 +51,6 @@ def run_processes(
                         ended += 1
                     else:
                         raise UserError(f"{names[event.key]}: {event.error}")
-                tick()
                 if stop.requested is not None:
                     raise Interrupted(
                         f"stopped with {len(jobs) - ended} of {len(jobs)} jobs left; the same "

@@ -86,7 +86,7 @@ class TestKnownAnswers:
     @pytest.mark.parametrize(
         ("name", "scale"),
         [
-            ("at", 1),
+            pytest.param("at", 1, marks=pytest.mark.slow),
             pytest.param("trades", 1, marks=pytest.mark.slow),
             pytest.param("ce", 1, marks=pytest.mark.slow),
             pytest.param("at", 0.5, marks=pytest.mark.slow),

@@ -20,6 +20,7 @@ THREAT = Threat(0.1)
 
 
 class TestState:
+    @pytest.mark.slow
     def test_what_was_cut_off_goes_on_to_the_same(self, digits, digits_run, tmp_path):
         x, y = digits.test_images[:16].float() / 255, digits.test_labels[:16]
         model = digits_run.load_model()
@@ -89,6 +90,7 @@ class TestCommand:
         assert json.loads((tmp_path / "a.json").read_text())["robust"] == result["robust"]
         assert again.returncode == 0
 
+    @pytest.mark.slow
     def test_a_model_of_ones_own(self, cli, tmp_path):
         (tmp_path / "mine.py").write_text(MODULE)
         done = cli("audit", "mine:Mine", "--dataset", "digits", "--budget", "quick", "--samples",

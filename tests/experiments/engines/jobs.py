@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from robustpolicy import UserError
 from robustpolicy.training import get_recipe
 from robustpolicy.training.trainer import train
 
@@ -26,6 +27,10 @@ def leave(path, text):
 def fail(path):
     leave(path, "failed")
     raise ValueError("it cannot be done\nand this is why")
+
+
+def complain():
+    raise UserError("2 is too much; give 1")
 
 
 def die_once(path):

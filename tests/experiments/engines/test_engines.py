@@ -42,6 +42,7 @@ def swept(engine, tmp_path_factory):
         Job("lost", jobs.leave, (log, "lost"), needs=("fails",)),
         Job("lost too", jobs.leave, (log, "lost"), needs=("lost", "0")),
         Job("fails at once", jobs.fail, (folder / "once",), retries=0),
+        Job("bad input", jobs.complain),
         Job("surroundings", jobs.surroundings),
     ]
     ticks, seen = [], []
@@ -82,6 +83,8 @@ def test_a_failing_job_is_tried_again_then_reported(swept):
     assert outcomes["lost"].error == "needs fails, which failed"
     assert outcomes["lost too"].error == "needs lost, which failed"
     assert outcomes["lost"].attempts == 0
+    assert outcomes["bad input"].error == "2 is too much; give 1"
+    assert outcomes["bad input"].traceback == ""
 
 
 def test_jobs_have_one_thread_and_the_drivers_folder(swept):
@@ -174,9 +177,16 @@ def begin(name, folder, epochs, short):
     )
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize(
-    "name", ["local", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))]
+    ("name", "signum"),
+    [
+        ("local", signal.SIGINT),
+        ("local", signal.SIGKILL),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.xdist_group("ray")),
+        pytest.param(
+            "ray", signal.SIGKILL, marks=[pytest.mark.xdist_group("ray"), pytest.mark.slow]
+        ),
+    ],
 )
 def test_a_driver_that_ends_leaves_no_process(name, signum, tmp_path, short):
     driver = begin(name, tmp_path, 200, short)

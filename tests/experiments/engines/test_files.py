@@ -43,6 +43,15 @@ def test_files_that_are_there_are_left_alone(run):
     assert stamp(run) == packed.stamp
 
 
+def test_locks_stay_where_they_are(run, tmp_path):
+    before = stamp(run)
+    for name in ("lock", "other.lock", ".weights.123.tmp"):
+        (run / name).touch()
+    assert stamp(run) == before
+    unpack(pack(run), tmp_path / "there")
+    assert not (tmp_path / "there" / "lock").exists()
+
+
 def test_what_is_not_there_has_no_stamp(tmp_path):
     assert stamp(tmp_path / "nothing") == ()
     assert pack(tmp_path / "nothing").contents == ()

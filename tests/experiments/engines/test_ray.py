@@ -15,6 +15,7 @@ from tests.experiments.engines.nodes import Nodes, session
 pytestmark = pytest.mark.xdist_group("ray")
 
 
+@pytest.mark.slow
 def test_a_lost_node(tmp_path):
     with Nodes() as nodes:
         nodes.start(cpus=1)
@@ -39,6 +40,7 @@ def test_a_lost_node(tmp_path):
     assert [one.attempts for one in outcomes] == [1] * 6  # it is not held against them
 
 
+@pytest.mark.slow
 def test_nodes_that_share_no_file_system(tmp_path):
     apart = ["unshare", "--map-root-user", "--mount", "sh", "-c",
              f'mount -t tmpfs none {tmp_path} && exec "$@"', "sh"]  # fmt: skip

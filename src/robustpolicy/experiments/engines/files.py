@@ -23,11 +23,12 @@ class Packed:
 def stamp(path: Path) -> Stamp:
     """What tells a result from another one; empty if there is none.
 
-    Two machines that see the same stamp share the file system: times are in nanoseconds.
+    Two machines that see the same stamp share the file system: times are in nanoseconds. Locks and
+    files half written are nobody else's: a lock that is replaced locks nothing.
     """
     found = []
     for file in [path] if path.is_file() else sorted(path.rglob("*")):
-        if file.is_file():
+        if file.is_file() and not _passing(file.name):
             state = file.stat()
             name = "" if file == path else file.relative_to(path).as_posix()
             found.append((name, state.st_size, state.st_mtime_ns))
@@ -59,6 +60,10 @@ def unpack(packed: Packed, path: Path) -> None:
             os.utime(temporary, ns=(time, time))
 
         write_atomically(file, write)
+
+
+def _passing(name: str) -> bool:
+    return name == "lock" or name.endswith((".lock", ".tmp"))
 
 
 def _place(path: Path, name: str) -> Path:
