@@ -9,7 +9,7 @@ ifneq ($(wildcard ../shared/data),)
 export ROBUSTPOLICY_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help setup demo mnist test test-all lint format bench results audits adversarial readme clean
+.PHONY: help setup demo mnist test test-all lint format bench results audits adversarial cifar10-short readme clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -69,7 +69,7 @@ results: $(STAMP) ## measure again what README and results/ show (some hours of 
 	$(BIN)/robustpolicy reproduce rl-stages --results results
 	$(BIN)/python benchmarks/variance.py --write
 	$(BIN)/python benchmarks/reward_model.py --write
-	$(MAKE) audits adversarial
+	$(MAKE) audits adversarial cifar10-short
 
 AUDIT = $(BIN)/robustpolicy audit --threads 1
 audits: $(STAMP) ## audit LeNet5 on MNIST under six trainings
@@ -81,6 +81,11 @@ audits: $(STAMP) ## audit LeNet5 on MNIST under six trainings
 	for name in pc gce at trades; do $(AUDIT) runs/$$name --json results/audit/$$name.json; done
 	for name in at trades; do $(AUDIT) runs/$$name --epsilon 0.3 --json results/audit/$$name-0.3.json; done
 	for name in ce policy; do $(AUDIT) runs/mnist/$$name-seed0 --json results/audit/$$name.json; done
+
+cifar10-short: $(STAMP) ## CIFAR-10 in minutes on two cores, to see that it trains
+	$(BIN)/robustpolicy train cifar10-short --threads 2 --output runs/cifar10-short
+	mkdir -p results/cifar10-short
+	$(BIN)/robustpolicy evaluate runs/cifar10-short --attacks clean --json results/cifar10-short/ce.json
 
 EVALUATE = $(BIN)/robustpolicy evaluate --attacks clean fgsm pgd autoattack --samples 1000
 adversarial: export OMP_NUM_THREADS = 1
