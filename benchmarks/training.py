@@ -55,9 +55,8 @@ def step(model: str, batch: int, options: argparse.Namespace, calls: int) -> dic
         )
     own, bound = timings["ours"], STEP_BOUNDS[model]
     ratio, kept = timings["plain"].ratio(own), timings["plain, memory kept"].ratio(own)
-    print(
-        f"  logits and gradients differ in float64 by at most {steps.difference(model, batch):.1e} of each"
-    )
+    gap = steps.difference(model, batch)
+    print(f"  logits and gradients differ in float64 by at most {gap:.1e} of each")
     print(f"  ours is x {ratio:.2f} as fast  {verdict(ratio, bound, at_most=False)}", end="")
     print(f"; x {kept:.2f} as plain with the memory kept")
     return {

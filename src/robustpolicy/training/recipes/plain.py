@@ -48,7 +48,7 @@ def _gupta() -> TwoStage:
 
 
 def _adamw(warm: int) -> AdamW:
-    """For transformers, which SGD trains badly; chosen on the digits and on MNIST."""
+    """For transformers, which SGD trains badly; chosen on the digits."""
     return AdamW(schedule="cosine", warm=warm, weight_decay=0.05, clip_norm=1.0)
 
 
