@@ -9,7 +9,7 @@ from torch import nn
 
 from robustpolicy import PGD, Threat, UserError, policy_loss
 from robustpolicy.models import LeNet5
-from robustpolicy.training import Monitor, get_recipe, train
+from robustpolicy.training import get_recipe, train
 from robustpolicy.training.adversarial import (
     backward,
     craft_madry,
@@ -30,6 +30,7 @@ from robustpolicy.training.recipe import (
     TwoStage,
 )
 from robustpolicy.training.state import State
+from tests.training.stopping import Stop, StopAt
 
 ADVERSARIES = [
     MadryAT(ramp=0, steps=3),
@@ -165,20 +166,6 @@ def test_weights_move_along_the_gradient_by_gamma_and_back(batch):
 def test_epsilon_rises_over_the_first_epochs():
     adversary = MadryAT(epsilon=0.3, ramp=2)
     assert [round(adversary.radius(epoch), 6) for epoch in range(4)] == [0.1, 0.2, 0.3, 0.3]
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAt(Monitor):
-    def __init__(self, step):
-        self.left = step
-
-    def step(self):
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
 
 
 @pytest.mark.parametrize("adversary", ADVERSARIES)

@@ -7,29 +7,16 @@ import torch
 
 from robustpolicy import Threat, evaluate
 from robustpolicy.models import ActorCritic, LeNet5
-from robustpolicy.training import Monitor, get_recipe, train
+from robustpolicy.training import get_recipe, train
 from robustpolicy.training.adversarial import objective
 from robustpolicy.training.loss import build_loss
 from robustpolicy.training.recipe import MadryAT, NoAdversary, Sgd, Trades, TwoStage
+from tests.training.stopping import Stop, StopAt
 
 #: All of it at once, with a critic: an epoch of stage 2 after some of cross-entropy.
 LOSS = TwoStage(warmup="cross-entropy", actions="sampled", threshold=0.5, draws=2,
                 baseline="value", entropy=0.05, clip=0.2, passes=3)  # fmt: skip
 RECIPE = dataclasses.replace(get_recipe("digits-policy"), loss=LOSS, epochs=4, optimizer=Sgd(0.05))
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAt(Monitor):
-    def __init__(self, step):
-        self.left = step
-
-    def step(self):
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
 
 
 def weights(run):

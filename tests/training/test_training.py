@@ -16,6 +16,7 @@ from robustpolicy import UserError
 from robustpolicy.training import Monitor, Run, get_recipe, train
 from robustpolicy.training.recipe import Recipe, Sgd, TwoStage
 from robustpolicy.training.state import State
+from tests.training.stopping import Stop, StopAt
 
 POLICY = dataclasses.replace(
     get_recipe("digits-policy"), epochs=6, optimizer=Sgd(momentum=0.9, learning_rate=0.02)
@@ -59,22 +60,6 @@ def test_two_stages_learn_the_digits(tmp_path):
     before = weights(run)
     train(recipe, tmp_path, device="cpu")
     assert weights(run) == before
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAt(Monitor):
-    """Leaves training abruptly at a step, as a kill would."""
-
-    def __init__(self, step):
-        self.left = step
-
-    def step(self):
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
 
 
 @pytest.fixture(scope="module")

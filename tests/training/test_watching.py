@@ -11,30 +11,17 @@ from robustpolicy import PGD, Threat, UserError
 from robustpolicy.data import load_dataset, splits
 from robustpolicy.evaluation import load_target
 from robustpolicy.models import LeNet5
-from robustpolicy.training import Monitor, Run, get_recipe, train
+from robustpolicy.training import Run, get_recipe, train
 from robustpolicy.training.adversarial import objective
 from robustpolicy.training.distributed import Group
 from robustpolicy.training.recipe import AdamW, NoAdversary, Recipe, Sgd, Watch
 from robustpolicy.training.state import State
 from robustpolicy.training.step import train_step
 from robustpolicy.training.watching import accuracy_of, is_best, is_over, robust_accuracy_of
+from tests.training.stopping import Stop, StopAt
 
 #: A rate so high that accuracy goes up and down.
 UNSTEADY = Recipe("digits", optimizer=Sgd(0.3, momentum=0.5), epochs=8, batch_size=32)
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAt(Monitor):
-    def __init__(self, step):
-        self.left = step
-
-    def step(self):
-        self.left -= 1
-        if self.left == 0:
-            raise Stop
 
 
 def test_best_and_last_weights_are_both_kept(tmp_path):
